@@ -1,0 +1,203 @@
+"""Build the LMDB databases that the nets train on, from mammograms with outlined masses.
+
+    python data_prep/build_lmdb.py                                      # data/ddsm if there, else the synthetic set
+    python data_prep/build_lmdb.py --source ddsm --root data/ddsm
+    python data_prep/build_lmdb.py --source boxes --root masses.csv --context small --no-aug --out data/small
+    python data_prep/build_lmdb.py --source ddsm --split data/lmdb/split.csv --no-aug --out data/large_noaug
+
+Patients are split 80/10/10 with validation and test balanced. Every mass gives its context square; in the training set
+(unless --no-aug) 5 random rotations x 5 random crops of it instead. data_prep/manifest.py says what the folder then
+holds. The same seed and input give the same digest, whatever the number of workers. An interrupted build leaves
+nothing that a later step would take for a database: type the command again.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data_prep import boxes, crops, cut, ddsm, lmdb_io, manifest, provenance, summary, synthetic
+from data_prep.mass import Film, InputError, Mass, run
+from data_prep.new_folder import new_folder
+from data_prep.split import SPLITS, read_split, split_patients, write_split
+
+READERS = {"ddsm": ddsm, "boxes": boxes, "synthetic": ddsm}  # a synthetic set is DDSM case folders
+DEFAULT_ROOT = {"ddsm": Path("data/ddsm"), "synthetic": Path("data/synthetic")}
+ROTATIONS, CROPS = 5, 5  # paper, section 4.2: 25 times the training set
+BYTES_A_RECORD = 48_000  # on disk, about: a 227 x 227 PNG of film in LMDB's pages
+
+
+def main() -> None:
+    args = parse_args()
+    choose_source(args)
+    masses = read_masses(args)
+    with new_folder(args.out) as folder:
+        table, left_out = build(folder, masses, args)
+    print(summary.render(table, left_out))
+    print(f"{args.out}: finished; next: python scripts/train.py --net baseline --data {args.out}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", choices=READERS, help="what --root holds (default: ddsm if data/ddsm exists)")
+    parser.add_argument("--root", type=Path, help="folder of case folders, or the CSV of boxes")
+    parser.add_argument("--out", type=Path, default=Path("data/lmdb"), help="new folder (default: data/lmdb)")
+    parser.add_argument("--context", choices=crops.CONTEXTS, default="large", help="large: 2 x box; small: box + 50 px")
+    parser.add_argument("--no-aug", action="store_true", help="one upright crop a mass in the training set as well")
+    parser.add_argument("--callback-only", action="store_true", help="leave BENIGN_WITHOUT_CALLBACK masses out")
+    parser.add_argument("--split", type=Path, help="use this split (CSV: patient,split) instead of a new one")
+    parser.add_argument("--seed", type=int, default=1, help="of split, augmentation and order (default: 1)")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: cores)")
+    return parser.parse_args()
+
+
+def choose_source(args: argparse.Namespace) -> None:
+    """Settle args.source and args.root from what was typed or what is there, saying which."""
+    if args.source is None:
+        if args.root is not None:
+            raise InputError(f"{args.root}: --root needs --source ({', '.join(READERS)}) to say what it holds")
+        args.source = "ddsm" if DEFAULT_ROOT["ddsm"].is_dir() else "synthetic"
+        print(f"data/ddsm is {'there' if args.source == 'ddsm' else 'not there'}: building from --source {args.source}")
+    args.root = args.root or DEFAULT_ROOT.get(args.source)
+    if args.root is None:
+        raise InputError(f"--source {args.source} needs --root, the file or folder to read")
+    if args.source == "synthetic":
+        synthetic.ensure(args.root)
+    elif synthetic.is_synthetic(args.root):
+        args.source = "synthetic"  # made films are never passed off as real ones, however they are named
+
+
+def read_masses(args: argparse.Namespace) -> list[Mass]:
+    """Return every lesion of the source; InputError when none can be used, or two have one name."""
+    masses = READERS[args.source].masses(args.root)
+    if args.callback_only:
+        dropped = [mass for mass in masses if mass.pathology == "BENIGN_WITHOUT_CALLBACK"]
+        masses = leave_out(masses, {mass.mass_id: "benign without callback" for mass in dropped})
+    for one, other in pairwise(masses):
+        if one.mass_id == other.mass_id:
+            raise InputError(f"{args.root}: two lesions are called {one.mass_id} ({one.film.path}, {other.film.path})")
+    if all(mass.reason for mass in masses):
+        kinds = ", ".join(f"{number} {reason}" for reason, number in summary.reasons(masses).most_common())
+        raise InputError(f"{args.root}: none of its {len(masses)} lesions can be used ({kinds}; {masses[0].reason})")
+    return masses
+
+
+def leave_out(masses: Iterable[Mass], reasons: dict[str, str]) -> list[Mass]:
+    """Return the masses; those named in `reasons` carry theirs, unless they were left out before."""
+    return [replace(m, reason=m.reason or reasons.get(m.mass_id, "")) for m in masses]
+
+
+def build(folder: Path, masses: list[Mass], args: argparse.Namespace) -> tuple[summary.Table, summary.Reasons]:
+    """Fill `folder`; return its counts, and those of the lesions left out.
+
+    Some damage shows only when a film is decoded. Such a film's masses are listed, then split and databases are made
+    anew without them, so that validation and test stay balanced.
+    """
+    while True:
+        used = [mass for mass in masses if not mass.reason]
+        split = read_split(args.split, used) if args.split else split_patients(used, args.seed)
+        fingerprints, mean, unreadable = write_databases(folder, used, split, args)
+        if not unreadable:
+            break
+        for problem in unreadable.values():
+            print(f"left out: {problem}; starting anew without it", file=sys.stderr)
+        masses = leave_out(
+            masses, {m.mass_id: f"unreadable film: {unreadable[m.film]}" for m in used if m.film in unreadable}
+        )
+        for name in SPLITS:
+            shutil.rmtree(folder / name)
+    lmdb_io.write_mean(folder / lmdb_io.MEAN, mean)
+    write_split(folder / "split.csv", split)
+    manifest.write_csv(folder, masses, split)
+    table = summary.counts(used, split, {name: len(fingerprints[name]) for name in SPLITS})
+    left_out = summary.reasons(masses)
+    manifest.write_json(folder, describe(args, table, left_out, fingerprints))
+    return table, left_out
+
+
+def describe(
+    args: argparse.Namespace,
+    table: summary.Table,
+    left_out: summary.Reasons,
+    fingerprints: dict[str, dict[str, bytes]],
+) -> dict:
+    """Return what manifest.json says."""
+    return {
+        "source": args.source,
+        "root": str(args.root),
+        "context": args.context,
+        "rotations": 0 if args.no_aug else ROTATIONS,
+        "crops": 0 if args.no_aug else CROPS,
+        "callback_only": args.callback_only,
+        "split": str(args.split) if args.split else "made by seed",
+        "seed": args.seed,
+        "counts": table,
+        "left_out": dict(left_out),
+        "digest": lmdb_io.digest({f"{name}/{key}": sha for name in SPLITS for key, sha in fingerprints[name].items()}),
+        "commit": provenance.commit(),
+        "versions": provenance.versions("numpy", "opencv-python-headless", "lmdb"),
+    }
+
+
+def write_databases(
+    folder: Path, masses: list[Mass], split: dict[str, str], args: argparse.Namespace
+) -> tuple[dict[str, dict[str, bytes]], np.ndarray, dict[Film, str]]:
+    """Write train, val and test; return their records' fingerprints, the training mean, and unreadable films."""
+    jobs = {name: film_jobs(masses, split, name, args) for name in SPLITS}
+    expected = {name: sum(len(job.samples) for job in jobs[name]) for name in SPLITS}
+    check_space(folder, sum(expected.values()))
+    pixel_sum = np.zeros((crops.SIZE, crops.SIZE), np.uint64)
+    unreadable: dict[Film, str] = {}
+
+    def packed(name: str) -> Iterator[lmdb_io.Packed]:
+        with tqdm(total=expected[name], desc=name, unit="crop", disable=None) as bar:
+            for film in cut.cut_films(jobs[name], args.workers):
+                if film.problem:
+                    unreadable[film.film] = film.problem
+                if name == "train":
+                    np.add(pixel_sum, film.pixel_sum, out=pixel_sum)
+                yield from film.packed
+                bar.update(len(film.packed))
+
+    fingerprints = {name: lmdb_io.write(folder / name, packed(name), crops.SIZE, expected[name]) for name in SPLITS}
+    return fingerprints, pixel_sum / max(len(fingerprints["train"]), 1), unreadable
+
+
+def film_jobs(masses: list[Mass], split: dict[str, str], name: str, args: argparse.Namespace) -> list[cut.FilmJob]:
+    """Return the jobs of one split, a film each; record keys number all its crops in a seeded shuffled order."""
+    crops_of = [
+        (mass, window) for mass in masses if split[mass.patient] == name for window in windows(mass, name, args)
+    ]
+    order = np.random.default_rng(args.seed).permutation(len(crops_of))
+    samples: dict[Film, list[cut.Sample]] = defaultdict(list)
+    for index, (mass, window) in zip(order, crops_of, strict=True):
+        key = lmdb_io.key_of(index, mass.mass_id, window.name)
+        samples[mass.film].append(cut.Sample(key, mass.label, window))
+    load = READERS[args.source].load_film
+    return [cut.FilmJob(film, load, of_film) for film, of_film in samples.items()]
+
+
+def windows(mass: Mass, split_name: str, args: argparse.Namespace) -> list[crops.Window]:
+    """Return the windows of a mass: augmented ones for training, else its upright context."""
+    if split_name == "train" and not args.no_aug:
+        return crops.augmented_windows(mass.box, args.context, mass.mass_id, args.seed, ROTATIONS, CROPS)
+    return [crops.context_window(mass.box, args.context)]
+
+
+def check_space(folder: Path, records: int) -> None:
+    """Raise InputError when the disk would not hold the database."""
+    needed, free = records * BYTES_A_RECORD, shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(f"{folder}: {needed / 1e9:.1f} GB needed but {free / 1e9:.1f} GB free; choose another --out")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

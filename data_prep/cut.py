@@ -1,0 +1,78 @@
+"""Cut every crop of every film, in worker processes: each film is decoded once for all its masses and windows."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
+
+import cv2
+import numpy as np
+
+from data_prep import crops
+from data_prep.lmdb_io import Packed, Record, pack
+from data_prep.mass import Film, InputError
+
+FILMS_IN_FLIGHT = 2  # a worker: one being cut, one waiting; bounds memory whatever the size of the set
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One crop to make: the record's key and class, and its window of the film."""
+
+    key: str
+    label: int
+    window: crops.Window
+
+
+@dataclass(frozen=True)
+class FilmJob:
+    """A film, the function that loads it as uint8 (rows, columns), and the samples to cut from it."""
+
+    film: Film
+    load: Callable[[Film], np.ndarray]
+    samples: list[Sample]
+
+
+@dataclass(frozen=True)
+class CutFilm:
+    """What came of a FilmJob: records ready to write and the sum of their pixels, or why the film was unreadable."""
+
+    film: Film
+    packed: list[Packed]
+    pixel_sum: np.ndarray
+    problem: str = ""
+
+
+def cut_film(job: FilmJob) -> CutFilm:
+    """Load one film and cut its samples."""
+    pixel_sum = np.zeros((crops.SIZE, crops.SIZE), np.uint64)
+    try:
+        image = job.load(job.film)
+    except InputError as error:
+        return CutFilm(job.film, [], pixel_sum, str(error))
+    packed = []
+    for sample in job.samples:
+        crop = crops.warp(image, job.film, sample.window)
+        pixel_sum += crop
+        packed.append(pack(Record(sample.key, sample.label, crop)))
+    return CutFilm(job.film, packed, pixel_sum)
+
+
+def cut_films(jobs: Iterable[FilmJob], workers: int) -> Iterator[CutFilm]:
+    """Yield the cut films in whatever order they are done; InputError when a worker process dies."""
+    jobs = iter(jobs)
+    # a fresh server process: forking this one, which runs Caffe's and OpenCV's threads, could deadlock
+    pool = ProcessPoolExecutor(workers, get_context("forkserver"), initializer=cv2.setNumThreads, initargs=(1,))
+    try:
+        pending = {pool.submit(cut_film, job) for job in islice(jobs, FILMS_IN_FLIGHT * workers)}
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+            pending |= {pool.submit(cut_film, job) for job in islice(jobs, len(done))}
+    except BrokenProcessPool:
+        raise InputError("a worker process died, perhaps for want of memory; try again with fewer --workers") from None
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,47 @@
+"""Grey level of a digitized DDSM film -> optical density -> 8 bit.
+
+Each scanner that DDSM used has its own calibration, published with the database (University of South Florida,
+"DDSM: Volumes, image and software information"); the letter of a case names the hospital and so, with the DIGITIZER
+line of its .ics file, the scanner. Optical density is the film's own unit, so films of all four scanners become alike.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+OD_MIN, OD_MAX = 0.05, 3.0
+"""Densities that film can hold: below lies clear film base, above it is too dark to tell apart."""
+
+CALIBRATION: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "DBA MGH": lambda grey: (np.log10(grey) - 4.80662) / -1.07553,
+    "HOWTEK MGH": lambda grey: 3.789 - 0.00094568 * grey,
+    "LUMISYS WFU": lambda grey: (grey - 4096.99) / -1009.01,
+    "HOWTEK ISMD": lambda grey: 3.96604095240593 - 0.00099055807612 * grey,
+}
+"""Optical density from grey level, a float array, by scanner and hospital."""
+
+SCANNER = {
+    ("A", "DBA"): "DBA MGH",
+    ("A", "HOWTEK"): "HOWTEK MGH",
+    ("B", "LUMISYS"): "LUMISYS WFU",
+    ("C", "LUMISYS"): "LUMISYS WFU",
+    ("D", "HOWTEK"): "HOWTEK ISMD",
+}
+"""Calibration of a case, by its first letter and the first word of its DIGITIZER line."""
+
+
+def optical_density(grey: np.ndarray, scanner: str) -> np.ndarray:
+    """Return float64 optical densities, clipped to what film can hold, of grey levels from `scanner`."""
+    with np.errstate(divide="ignore"):  # log10(0) is -inf: infinitely dark, which the clip makes OD_MAX
+        density = CALIBRATION[scanner](grey.astype(np.float64))
+    return np.clip(density, OD_MIN, OD_MAX)
+
+
+def to_8bit(density: np.ndarray) -> np.ndarray:
+    """Map optical density linearly to uint8; low density, where dense tissue stopped the X-rays, is bright."""
+    return np.rint((OD_MAX - density) / (OD_MAX - OD_MIN) * 255).astype(np.uint8)
+
+
+def grey_to_8bit(grey: np.ndarray, scanner: str) -> np.ndarray:
+    """Return a uint16 film as uint8 through its scanner's calibration, by one look-up table."""
+    return to_8bit(optical_density(np.arange(1 << 16), scanner))[grey]

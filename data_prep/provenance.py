@@ -1,0 +1,22 @@
+"""Where a result comes from: the commit of this repository and the versions of what computed it."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def commit() -> str:
+    """Return the checkout's commit, with "-dirty" when tracked files differ from it; "unknown" outside a checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of Python and of installed packages."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}

@@ -1,0 +1,82 @@
+"""Patients into training, validation and test set."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from data_prep.mass import Box, Film, InputError, Mass
+from data_prep.split import read_split, split_patients, write_split
+
+
+def make_mass(patient: str, number: int, pathology: str) -> Mass:
+    film = Film(Path(f"{patient}.png"), 100, 100)
+    return Mass(f"{patient}.{number}", patient, film, "LEFT", "CC", number, pathology, Box(10, 10, 50, 50))
+
+
+@pytest.fixture
+def masses() -> list[Mass]:
+    """997 patients with 1,820 masses, as many as the paper has images: 1 to 3 each, some of both classes."""
+    found = []
+    for index in range(997):
+        for number in range(1 + (index % 6 != 0) - (index % 13 == 0) + (index % 90 == 1)):
+            malignant = (index + (number if index % 50 == 0 else 0)) % 2
+            found.append(make_mass(f"P{index:04}", number, "MALIGNANT" if malignant else "BENIGN"))
+    return found
+
+
+def counts(masses, split):
+    return {name: Counter(m.label for m in masses if split[m.patient] == name) for name in ("train", "val", "test")}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_validation_and_test_hold_a_tenth_each_exactly_balanced(masses, seed):
+    split = split_patients(masses, seed)
+    table = counts(masses, split)
+    half = round(len(masses) * 0.05)
+    assert table["val"] == table["test"] == {0: half, 1: half}
+    assert set(split) == {mass.patient for mass in masses}
+
+
+def test_same_seed_gives_the_same_split_whatever_the_order(masses):
+    assert split_patients(masses, 3) == split_patients(masses[::-1], 3)
+    assert split_patients(masses, 3) != split_patients(masses, 4)
+
+
+def test_each_patient_is_in_one_set(masses):
+    split = split_patients(masses, 1)
+    sets = [{m.patient for m in masses if split[m.patient] == name} for name in ("train", "val", "test")]
+    assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
+
+
+@pytest.mark.parametrize("number", [0, 1, 9, 11])
+def test_too_few_patients_is_a_clear_error(masses, number):
+    with pytest.raises(InputError, match="too few patients"):
+        split_patients(masses[:number], 1)
+
+
+def test_one_class_only_is_a_clear_error():
+    with pytest.raises(InputError, match="both classes"):
+        split_patients([make_mass(f"P{i}", 1, "BENIGN") for i in range(100)], 1)
+
+
+def test_split_survives_a_file(masses, tmp_path):
+    split = split_patients(masses, 1)
+    write_split(tmp_path / "split.csv", split)
+    assert read_split(tmp_path / "split.csv", masses) == split
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,set\nA,train\n", "columns must be patient,split"),
+        ("patient,split\nP0000,training\n", "use train, val, test"),
+        ("patient,split\nP0000,train\nP0000,test\n", "in two sets"),
+        ("patient,split\nP0000,train\n", "are not in it"),
+    ],
+)
+def test_a_wrong_split_file_is_refused(masses, tmp_path, text, message):
+    path = tmp_path / "split.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_split(path, masses)
