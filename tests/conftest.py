@@ -14,3 +14,8 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: this test needs it")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the slow tests last, so that a plain mistake shows within seconds."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

@@ -1,0 +1,21 @@
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+setup:  ## build Caffe and make .venv; seconds when nothing has changed
+	@scripts/install/setup.sh
+
+demo: setup  ## the whole way of the paper on synthetic mammograms
+	. .venv/bin/activate && python scripts/demo.py
+
+test: setup lint  ## setup, lint, then every test
+	. .venv/bin/activate && pytest
+
+lint:  ## check the Python files' style (after setup)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+clean:  ## remove .venv and what tools left; keeps data, weights, runs and the cached Caffe
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: help setup demo test lint clean

@@ -1,0 +1,1 @@
+"""Drivers, and what they share: train, evaluate, explain, report."""

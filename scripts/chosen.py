@@ -1,0 +1,135 @@
+"""Which snapshot, and which data: the choice that eval.py and saliency.py leave to the user in the same way.
+
+Left alone, both take the newest whole snapshot under runs/ and the data that its run.json names, and say so.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep import lmdb_io, manifest
+from data_prep.mass import InputError
+from data_prep.split import SPLITS
+from scripts import nets
+
+RUNS = Path("runs")
+DEFAULT_DATA = Path("data/lmdb")
+"""The database that the hand-written prototxt files name, so what a `caffe train` typed by hand trains on."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A net's weights and the database to use them on.
+
+    `run` is run.json of the folder that holds the weights, empty for a snapshot without one (a `caffe train` typed by
+    hand); `trained_on` is the database that it names, or DEFAULT_DATA.
+    """
+
+    net: str
+    weights: Path
+    data: Path
+    split: str
+    manifest: dict
+    run: dict
+    trained_on: Path
+
+    def default_out(self, purpose: str) -> Path:
+        """A folder beside the weights; its name starts with theirs where snapshots of several nets can lie."""
+        name = f"{purpose}_{self.split}"
+        return self.weights.parent / (name if self.run else f"{self.weights.stem}_{name}")
+
+    @property
+    def count(self) -> int:
+        """Records in the split."""
+        return lmdb_io.count(self.data / self.split)
+
+    @property
+    def mean_folder(self) -> Path:
+        """The folder of the mean to subtract: that of the training set, not of the set judged."""
+        return self.trained_on if (self.trained_on / lmdb_io.MEAN).is_file() else self.data
+
+    @property
+    def augmented_training(self) -> bool | None:
+        """Whether the training set held rotated crops; None where that is not known."""
+        if not (self.trained_on / manifest.JSON).is_file():
+            return None
+        return bool(manifest.read_json(self.trained_on).get("rotations"))
+
+
+def parser(description: str, split: str) -> argparse.ArgumentParser:
+    """Return a parser with the options by which a user chooses; `split` is the default one."""
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=style)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--weights", type=Path, help="a snapshot (.caffemodel)")
+    which.add_argument("--run", type=Path, help="a run's folder: its newest snapshot (default: of all runs)")
+    parser.add_argument("--data", type=Path, help="database (default: the run's, else data/lmdb)")
+    parser.add_argument("--split", choices=SPLITS, default=split, help=f"default: {split}")
+    parser.add_argument("--out", type=Path, help="folder for the results (default: beside the snapshot)")
+    parser.add_argument("--gpu", help="id of the GPU to use (default: CPU)")
+    return parser
+
+
+def choose(args: argparse.Namespace) -> Chosen:
+    """Return the choice, each part of it checked to be there, and print it; InputError says what is not."""
+    weights = args.weights or nets.newest_snapshot(_folder(args.run) if args.run else RUNS)
+    net = nets.net_of(weights)
+    run = _run_json(weights.parent / "run.json")
+    data = args.data or Path(run.get("data", DEFAULT_DATA))
+    trained_on = Path(run.get("data", DEFAULT_DATA))
+    chosen = Chosen(net, weights, data, args.split, manifest.read_json(data), run, trained_on)
+    how = "" if args.weights or args.run else " (newest under runs/; choose with --weights or --run)"
+    print(f"weights: {weights}{how}\ndata: {data}, {args.split} split, source: {chosen.manifest['source']}")
+    for warning in doubts(chosen):
+        print(f"warning: {warning}", file=sys.stderr)
+    return chosen
+
+
+def doubts(chosen: Chosen) -> list[str]:
+    """Return why these weights may look better on this data than they are: patients seen in training."""
+    if chosen.split == "train":
+        return []
+    if not (chosen.trained_on / manifest.JSON).is_file():
+        return [f"{chosen.trained_on} is gone, so which patients these weights were trained on is unknown"]
+    digest = manifest.read_json(chosen.trained_on)["digest"]
+    if chosen.run.get("data_digest", digest) != digest:
+        return [f"{chosen.trained_on} was rebuilt after this training, so its patients may have been trained on"]
+    seen = seen_in_training(chosen)
+    return [f"{len(seen)} of this split's patients were trained on, such as {min(seen)}"] if seen else []
+
+
+def seen_in_training(chosen: Chosen) -> set[str]:
+    """Return the split's patients who are in the training set; names of another source mean other patients."""
+    if manifest.read_json(chosen.trained_on)["source"] != chosen.manifest["source"]:
+        return set()
+    return _patients(chosen.data, chosen.split) & _patients(chosen.trained_on, "train")
+
+
+def records(chosen: Chosen) -> Iterator[lmdb_io.Record]:
+    """Return the chosen split's records in key order; InputError when there are none."""
+    folder = chosen.data / chosen.split
+    if lmdb_io.count(folder) == 0:
+        raise InputError(f"{folder}: no masses in this split; choose another with --split")
+    return lmdb_io.records(folder)
+
+
+def _patients(data: Path, split: str) -> set[str]:
+    return {row["patient"] for row in manifest.read_csv(data).values() if row["split"] == split}
+
+
+def _folder(run: Path) -> Path:
+    if not run.is_dir():
+        raise InputError(f"{run}: no such run; train one with scripts/train.py")
+    return run
+
+
+def _run_json(path: Path) -> dict:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); remove it or train again") from None

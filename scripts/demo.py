@@ -1,0 +1,70 @@
+"""The paper's whole procedure on the embedded synthetic set, in minutes: `make demo`.
+
+    python scripts/demo.py                  # films, databases, three nets, test figures, saliency maps, one page
+    python scripts/demo.py --patients 40 --iterations 2 --out /somewhere   # smaller
+
+Runs the commands that a user would type, and prints each. The films (data/synthetic) are kept from one time to the
+next; the database (data/demo), the runs (runs/demo) and the page (results/demo) are made anew, so that every number
+on the page was measured in this run.
+
+The nets are trained briefly and from random weights: enough to see them learn or not, far from the paper's 30 epochs.
+"""
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from data_prep.mass import InputError, run
+
+ITERATIONS = {"baseline": 60, "alexnet": 60, "googlenet": 40}
+BATCH = {"baseline": 32, "alexnet": 32, "googlenet": 32}  # smaller than the paper's: more steps in the time there is
+
+
+def main() -> None:
+    args = parse_args()
+    started = time.monotonic()
+    data, runs = args.work / "data" / "demo", args.work / "runs" / "demo"
+    for folder in (data, runs, args.out):
+        shutil.rmtree(folder, ignore_errors=True)
+    films = args.work / "data" / "synthetic"
+    python("data_prep/synthetic.py", "--out", films, "--patients", args.patients)
+    python("data_prep/build_lmdb.py", "--source", "synthetic", "--root", films, "--out", data)
+    for net in ITERATIONS:
+        train(net, data, runs / net, args.iterations or ITERATIONS[net])
+        python("scripts/eval.py", "--run", runs / net)
+        python("scripts/saliency.py", "--run", runs / net)
+    folders = [runs / net for net in ITERATIONS]
+    python("scripts/report.py", *folders, "--out", args.out, "--title", "Demo: the paper's procedure on synthetic films")
+    print(f"\ndone in {(time.monotonic() - started) / 60:.1f} min; open {args.out / 'report.html'}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patients", type=int, default=120, help="synthetic patients (default: 120)")
+    parser.add_argument("--iterations", type=int, help="of each net (default: 40 to 60)")
+    parser.add_argument("--work", type=Path, default=Path("."), help="where data/ and runs/ are (default: here)")
+    parser.add_argument("--out", type=Path, default=Path("results/demo"), help="default: results/demo")
+    return parser.parse_args()
+
+
+def train(net: str, data: Path, out: Path, iterations: int) -> None:
+    """Train one net from random weights, as no ImageNet weights come with the repository."""
+    start = [] if net == "baseline" else ["--from-scratch"]
+    options = ("--iterations", iterations, "--batch", BATCH[net], "--out", out)
+    python("scripts/train.py", "--net", net, *start, "--data", data, *options)
+
+
+def python(script: str, *args: object) -> None:
+    """Run one of our scripts as typed, showing the command; InputError when it fails."""
+    command = [script, *map(str, args)]
+    print(f"\n$ python {shlex.join(command)}", flush=True)
+    if subprocess.run([sys.executable, *command], check=False).returncode:
+        raise InputError(f"{script}: failed, as it says above; the demo stops here")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

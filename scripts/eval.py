@@ -1,0 +1,124 @@
+"""Evaluate a trained net on a split: figures with 95 % intervals, predictions, ROC, the paper's row beside.
+
+    python scripts/eval.py                        # newest snapshot under runs/, its data, test split
+    python scripts/eval.py --run runs/googlenet
+    python scripts/eval.py --weights runs/alexnet_iter_5000.caffemodel --data data/lmdb --split val
+
+Writes to runs/NAME/eval_<split>/: predictions.csv (a row a record), metrics.json, metrics.md, confusion.png,
+and roc.png and pr.png where both classes are present. A mass is called malignant from probability 0.5 on;
+intervals resample patients (scripts/metrics.py).
+"""
+
+import csv
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data_prep import lmdb_io, manifest, provenance
+from data_prep.mass import InputError, run
+from scripts import chosen as choice
+from scripts import figures, metrics, nets, score_table
+from scripts.whole_file import whole_file
+
+FIELDS = ("mass_id", "patient", "film", "side", "view", "pathology", "label", "probability", "predicted")
+BATCH = 16  # more only takes memory: on a CPU it is no faster
+
+
+def main() -> None:
+    """Choose, predict, judge, write, print."""
+    args = choice.parser(__doc__, split="test").parse_args()
+    chosen = choice.choose(args)
+    nets.set_mode(args.gpu)
+    rows = list(predictions(chosen))
+    summary = summarise(chosen, rows)
+    out = args.out or chosen.default_out("eval")
+    write(out, summary, rows)
+    print(f"\n{score_table.render(summary)}\n{out}: predictions.csv, metrics.json, metrics.md, figures")
+
+
+def predictions(chosen: choice.Chosen) -> Iterator[dict]:
+    """Yield a row of FIELDS for each record of the split, in key order; InputError when the net gives NaN."""
+    about = manifest.read_csv(chosen.data)
+    net = nets.load_deploy(chosen.net, chosen.weights, BATCH)
+    stream = iter(tqdm(choice.records(chosen), total=chosen.count, unit="mass", disable=None))
+    while batch := list(islice(stream, BATCH)):
+        images = np.stack([record.image for record in batch])
+        outputs = nets.predict(net, nets.preprocess(chosen.net, images, chosen.mean_folder))
+        if not np.isfinite(outputs).all():
+            raise InputError(f"{chosen.weights}: predicts NaN, so its training diverged; train again")
+        called = metrics.called_malignant(outputs[:, 1])
+        for record, probability, malignant in zip(batch, outputs[:, 1], called, strict=True):
+            found = {"label": record.label, "probability": float(probability), "predicted": int(malignant)}
+            yield {name: (about[lmdb_io.mass_id_of(record.key)] | found)[name] for name in FIELDS}
+
+
+def summarise(chosen: choice.Chosen, rows: list[dict]) -> dict:
+    """Return what metrics.json holds: figures, counts, and everything needed to know what was evaluated on what."""
+    labels, probabilities, patients = (
+        np.array([row[name] for row in rows]) for name in ("label", "probability", "patient")
+    )
+    estimates = metrics.estimates(labels, probabilities, patients)
+    with chosen.weights.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "net": chosen.net,
+        "weights": str(chosen.weights),
+        "weights_sha256": sha256,
+        "data": str(chosen.data),
+        "data_digest": chosen.manifest["digest"],
+        "source": chosen.manifest["source"],
+        "context": chosen.manifest["context"],
+        "augmented_training": chosen.augmented_training,
+        "split": chosen.split,
+        "n": len(rows),
+        "masses": len({row["mass_id"] for row in rows}),
+        "patients": len(set(patients)),
+        "malignant": int(labels.sum()),
+        "benign": int((1 - labels).sum()),
+        "threshold": metrics.THRESHOLD,
+        "counts": metrics.confusion(labels, probabilities)._asdict(),
+        "metrics": {name: estimate._asdict() for name, estimate in estimates.items()},
+        "interval": {"level": metrics.LEVEL, "by": "patient", "draws": metrics.DRAWS, "seed": metrics.SEED},
+        "doubts": choice.doubts(chosen),
+        "command": shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "commit": provenance.commit(),
+        "versions": provenance.versions("numpy", "scikit-learn"),
+    }
+
+
+def write(out: Path, summary: dict, rows: list[dict]) -> None:
+    """Write everything to `out`; metrics.json comes last, and is absent while the others are replaced."""
+    (out / "metrics.json").unlink(missing_ok=True)
+    with whole_file(out / "predictions.csv") as path, path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    draw(out, summary, rows)
+    heading = score_table.heading(summary["net"], summary["split"], summary["source"])
+    with whole_file(out / "metrics.md") as path:
+        path.write_text(f"# {heading}\n\n{score_table.render(summary)}")
+    with whole_file(out / "metrics.json") as path:
+        path.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def draw(out: Path, summary: dict, rows: list[dict]) -> None:
+    """Write the figures; where a class is absent, those that need both are left out and old ones removed."""
+    labels, probabilities = (np.array([row[name] for row in rows]) for name in ("label", "probability"))
+    makers = {"confusion.png": figures.confusion, "roc.png": figures.roc, "pr.png": figures.precision_recall}
+    for name, make in makers.items():
+        if name != "confusion.png" and summary["metrics"]["auc"]["value"] is None:
+            (out / name).unlink(missing_ok=True)
+            continue
+        with whole_file(out / name) as path:
+            make(summary, labels, probabilities).savefig(path)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,131 @@
+"""Figures of an evaluation (ROC, precision against recall, confusion) and of saliency maps, for matplotlib.
+
+The paper's operating point is drawn for orientation and marked as other data.
+"""
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from scripts import metrics, paper, score_table
+
+BLUE, ORANGE, GREY = "#0b5394", "#d35400", "#8a8a8a"
+DPI = 150
+BRIGHTEST = 99.5  # percentile of a map shown as white: a few pixels would otherwise leave the rest black
+
+
+def roc(summary: dict, labels: np.ndarray, probabilities: np.ndarray) -> Figure:
+    """Sensitivity against 1 - specificity over all thresholds."""
+    figure, axes = _square(summary, "1 - specificity", "recall (sensitivity)")
+    false_positives, recall, _ = roc_curve(labels, probabilities)
+    auc = score_table.interval(*score_table.ends(summary, "auc"))
+    axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", label="chance")
+    axes.plot(false_positives, recall, color=BLUE, lw=2, label=f"this net, AUC {auc}")
+    _mark(axes, summary, lambda rates: (1 - rates["specificity"], rates["recall"]))
+    axes.legend(loc="lower right")
+    return figure
+
+
+def precision_recall(summary: dict, labels: np.ndarray, probabilities: np.ndarray) -> Figure:
+    """Precision against recall over all thresholds."""
+    figure, axes = _square(summary, "recall (sensitivity)", "precision")
+    precision, recall, _ = precision_recall_curve(labels, probabilities)
+    share = labels.mean()
+    axes.plot([0, 1], [share, share], color=GREY, lw=1, ls=":", label=f"chance ({share:.2f} are malignant)")
+    # without scikit-learn's last point, recall 0 at precision 1, which no threshold gives
+    axes.plot(recall[:-1], precision[:-1], color=BLUE, lw=2, drawstyle="steps-post", label="this net")
+    _mark(axes, summary, lambda rates: (rates["recall"], rates["precision"]))
+    axes.legend(loc="lower left")
+    return figure
+
+
+def confusion(summary: dict, labels: np.ndarray, probabilities: np.ndarray) -> Figure:
+    """Counts at the threshold: a row a true class, shaded by the share of that class."""
+    counts = metrics.confusion(labels, probabilities)
+    table = np.array([[counts.tp, counts.fn], [counts.fp, counts.tn]])
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(4.6, 4.4), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        ink = "white" if share > 0.55 else "black"
+        axes.text(column, row - 0.06, table[row, column], ha="center", va="center", fontsize=20, color=ink)
+        axes.text(column, row + 0.14, f"{share:.0%}", ha="center", va="center", fontsize=11, color=ink)
+    axes.axhline(0.5, color="white", lw=3)
+    axes.axvline(0.5, color="white", lw=3)
+    axes.spines[:].set_visible(False)
+    classes = ["malignant", "benign"]
+    axes.set_xticks([0, 1], classes)
+    axes.set_yticks([0, 1], classes, rotation=90, va="center")
+    axes.tick_params(length=0)
+    axes.set(xlabel=f"called (threshold {metrics.THRESHOLD})", ylabel="truth")
+    axes.set_title(score_table.heading(summary["net"], summary["split"], summary["source"]), fontsize=10)
+    return figure
+
+
+def saliency(title: str, images: np.ndarray, maps: np.ndarray, captions: list[str]) -> Figure:
+    """A row of masses (n, s, s), each above its map (n, s, s): brighter where the score is more sensitive."""
+    n = len(images)
+    figure = Figure(figsize=(max(1.9 * n, 3.8), 5.1), dpi=DPI, layout="constrained")
+    axes = figure.subplots(2, n, squeeze=False)
+    for column, (image, heat, caption) in enumerate(zip(images, maps, captions, strict=True)):
+        axes[0, column].imshow(image, cmap="gray", vmin=0, vmax=255)
+        axes[1, column].imshow(heat, cmap="gray", vmin=0, vmax=max(np.percentile(heat, BRIGHTEST), 1e-30))
+        axes[1, column].set_xlabel(caption, fontsize=8)
+    for each in axes.flat:
+        each.set_xticks([])
+        each.set_yticks([])
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _square(summary: dict, xlabel: str, ylabel: str):
+    figure = Figure(figsize=(5.4, 5.5), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=xlabel, ylabel=ylabel, aspect="equal")
+    axes.grid(color="#e6e6e6", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    sample = f"{summary['n']} masses of {summary['patients']} patients"
+    axes.set_title(f"{score_table.heading(summary['net'], summary['split'], summary['source'])}\n{sample}", fontsize=10)
+    return figure, axes
+
+
+def _mark(axes, summary: dict, place) -> None:
+    """Mark this net at its threshold, and the paper's net at its own; `place` maps rates to a point."""
+    own = place(metrics.rates(**summary["counts"]))
+    axes.plot(*own, "o", color=BLUE, ms=8, mec="white", label=f"this net at threshold {metrics.THRESHOLD}")
+    theirs = place(metrics.rates(*paper.TEST[summary["net"]].counts))
+    axes.plot(*theirs, "D", color=ORANGE, ms=8, mec="white", label=f"{paper.CITATION}, Table 3 (other data)")
+
+
+def curves(title: str, log: list[dict[str, float]]) -> Figure:
+    """Accuracy and loss by iteration, training and validation, from log.csv's rows (the paper's Fig 2)."""
+    figure = Figure(figsize=(9.2, 3.4), dpi=DPI, layout="constrained")
+    iterations = [row["iteration"] for row in log]
+    for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        for split, colour in (("train", BLUE), ("val", ORANGE)):
+            axes.plot(iterations, [row[f"{split}_{name}"] for row in log], color=colour, lw=1.8, marker=".", label=split)
+        axes.set(xlabel="iteration", ylabel=name)
+        axes.grid(color="#e6e6e6", lw=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend()
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def examples(benign: list[np.ndarray], malignant: list[np.ndarray], source: str) -> Figure:
+    """Benign masses in the upper row, malignant ones in the lower (the paper's Fig 1)."""
+    columns = max(len(benign), len(malignant))
+    figure = Figure(figsize=(1.9 * columns, 4.2), dpi=DPI, layout="constrained")
+    axes = figure.subplots(2, columns, squeeze=False)
+    for row, (name, images) in enumerate((("benign", benign), ("malignant", malignant))):
+        for place, image in zip(axes[row], images, strict=False):
+            place.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axes[row, 0].set_ylabel(name, fontsize=11)
+    for place in axes.flat:
+        place.set_xticks([])
+        place.set_yticks([])
+        place.spines[:].set_visible(False)
+    figure.suptitle(score_table.SOURCES.get(source, source), fontsize=10)
+    return figure

@@ -1,0 +1,75 @@
+"""What the paper reports, as data: Lévy & Jain, "Breast Mass Classification from Mammograms using Deep Convolutional
+Neural Networks", NIPS ML4H workshop 2016, arXiv 1612.00542. The one home of these numbers.
+
+Table 3's figures have three decimals and the test set is balanced, so the confusion counts behind them can be
+recovered: 91 malignant and 91 benign masses give all nine figures exactly, and with the counts come the specificity
+and an interval for each figure, which the paper does not print.
+"""
+
+from typing import NamedTuple
+
+from scipy.stats import binomtest
+
+from scripts.metrics import LEVEL, Counts, fractions
+
+CITATION = "Lévy & Jain 2016"
+
+IMAGES = 1820
+PATIENTS = 997
+TEST_MALIGNANT = 91
+TEST_BENIGN = 91
+AUGMENTATION = 25
+"""Training crops a mass: 5 rotations x 5 crops."""
+
+RADIOLOGISTS_RECALL = (0.745, 0.923)
+"""Lowest and highest recall of radiologists in the study that the paper cites (its reference 10)."""
+
+TITLES = {"baseline": "Baseline", "alexnet": "AlexNet", "googlenet": "GoogLeNet"}
+
+
+class ValidationRow(NamedTuple):
+    """One row of Table 1 or 2: validation accuracy."""
+
+    table: int
+    net: str
+    augmented: bool
+    context: str
+    accuracy: float
+
+
+VALIDATION = (
+    ValidationRow(1, "baseline", True, "large", 0.66),
+    ValidationRow(1, "alexnet", True, "large", 0.90),
+    ValidationRow(2, "alexnet", False, "small", 0.64),
+    ValidationRow(2, "alexnet", False, "large", 0.71),
+)
+
+
+class ResultRow(NamedTuple):
+    """One row of Table 3 (all: augmented, large context), and the counts recovered from it."""
+
+    accuracy: float
+    precision: float
+    recall: float
+    epochs: int
+    counts: Counts
+
+
+TEST = {
+    "baseline": ResultRow(0.604, 0.587, 0.703, 35, Counts(tp=64, fp=45, fn=27, tn=46)),
+    "alexnet": ResultRow(0.890, 0.908, 0.868, 30, Counts(tp=79, fp=8, fn=12, tn=83)),
+    "googlenet": ResultRow(0.929, 0.924, 0.934, 30, Counts(tp=85, fp=7, fn=6, tn=84)),
+}
+
+
+def wilson(counts: Counts) -> dict[str, tuple[float, float]]:
+    """Wilson 95 % interval of accuracy, precision, recall and specificity, each taken as a binomial proportion.
+
+    It treats masses as independent, since the paper does not say which of its test masses share a patient; the true
+    uncertainty is somewhat larger. A figure without cases (denominator 0) is absent.
+    """
+    return {
+        name: tuple(float(end) for end in binomtest(part, whole).proportion_ci(LEVEL, method="wilson"))
+        for name, (part, whole) in fractions(*counts).items()
+        if whole
+    }

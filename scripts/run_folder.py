@@ -1,0 +1,144 @@
+"""A run's folder: what train.py keeps there, and finds there again to go on.
+
+    train_val.prototxt, solver.prototxt    the net's hand-written ones, filled in
+    run.json                               the settings, where the run stands, what code and machine made it
+    log.csv                                a row an evaluation
+    snapshot_iter_N...                     the newest two snapshots (snapshots.py)
+
+Caffe alone can train from the two prototxt files as well: caffe train -solver runs/NAME/solver.prototxt
+"""
+
+import csv
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from data_prep.mass import InputError
+from scripts import nets
+from scripts.settings import Settings
+from scripts.whole_file import whole_file
+
+COLUMNS = ("iteration", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
+TRAIN_VAL, SOLVER = "train_val.prototxt", "solver.prototxt"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in this folder; the kernel ends the lock with the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(f"{folder}: another process is training there; wait for it, or choose another --out") from None
+    finally:
+        os.close(descriptor)
+
+
+def create(folder: Path, settings: Settings, gpu: str | None) -> None:
+    """Make a new run's folder; run.json comes last, so that a folder which has it can be resumed."""
+    write_prototxts(folder, settings)
+    write_json(folder / "run.json", asdict(settings) | {"gpu": gpu})
+
+
+def write_prototxts(folder: Path, settings: Settings) -> None:
+    """Write the run's train_val.prototxt and solver.prototxt: the hand-written ones with the settings filled in."""
+    train_val = nets.read_prototxt(nets.prototxt(settings.net, "train_val"))
+    for phase, split, batch in (("TRAIN", "train", settings.batch), ("TEST", "val", settings.val_batch)):
+        layer = nets.data_layer(train_val, phase)
+        layer.data_param.source = f"{settings.data}/{split}"
+        layer.data_param.batch_size = batch
+        if layer.transform_param.HasField("mean_file"):
+            layer.transform_param.mean_file = f"{settings.data}/{Path(layer.transform_param.mean_file).name}"
+    if settings.from_scratch:
+        for layer in train_val.layer:  # no layer has learnt anything yet, so none is held back or hurried
+            for param, rate in zip(layer.param, (1, 2), strict=False):
+                param.lr_mult = rate
+    solver = nets.read_prototxt(nets.solver_prototxt(settings.net), "SolverParameter")
+    solver.net = str(folder / TRAIN_VAL)
+    solver.max_iter = settings.iterations
+    solver.test_iter[:] = [settings.val_images // settings.val_batch]
+    solver.test_interval = solver.snapshot = settings.evaluate_every or settings.epoch_iterations
+    solver.snapshot_prefix = str(folder / "snapshot")
+    solver.random_seed = settings.seed
+    if settings.weights:
+        solver.weights.append(settings.weights)
+    for name, message, source in (
+        ("train_val", train_val, nets.prototxt(settings.net, "train_val")),
+        ("solver", solver, nets.solver_prototxt(settings.net)),
+    ):
+        head = f"# Written by scripts/train.py from {source.relative_to(nets.ROOT)}, where the reasons are.\n"
+        with whole_file(folder / f"{name}.prototxt") as path:
+            path.write_text(head + text_format.MessageToString(message))
+
+
+@contextmanager
+def quiet_solver(folder: Path, resuming: bool) -> Iterator[Path]:
+    """Yield a copy of the run's solver for pycaffe: no evaluations, snapshots and lines of its own.
+
+    train.py does these itself, since Caffe only prints their results. A resumed run takes no pre-trained weights.
+    """
+    solver = nets.read_prototxt(folder / SOLVER, "SolverParameter")
+    solver.test_initialization = False
+    solver.test_interval = solver.max_iter + 1
+    solver.display = solver.snapshot = 0
+    if resuming:
+        del solver.weights[:]
+    path = folder / ".solver.prototxt"
+    path.write_text(text_format.MessageToString(solver))
+    try:
+        yield path
+    finally:
+        path.unlink()
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file that is never seen half written."""
+    with whole_file(path) as working:
+        working.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_run(folder: Path) -> tuple[Settings, str | None]:
+    """Return a run's settings and the GPU that it used last.
+
+    Raises InputError when the folder holds no run, or one that began under another name: Caffe's files hold paths.
+    """
+    path = folder / "run.json"
+    try:
+        content = json.loads(path.read_text())
+        settings = Settings(**{field.name: content[field.name] for field in fields(Settings)})
+    except OSError:
+        raise InputError(f"{folder}: no run to resume (no run.json); leave --resume out, or rm -r it first") from None
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{path}: damaged ({error!r}); remove the run (rm -r {folder}) and start again") from None
+    own, named = folder / TRAIN_VAL, nets.read_prototxt(folder / SOLVER, "SolverParameter").net
+    if not Path(named).exists() or not own.samefile(named):
+        raise InputError(f"{folder}: began as {Path(named).parent}; give it that name, and type from the same place")
+    return settings, content["gpu"]
+
+
+def trim_log(folder: Path, iteration: int) -> None:
+    """Keep the rows of log.csv up to this iteration, as later ones will be written again; make the file if need be."""
+    path = folder / "log.csv"
+    kept = []
+    if path.is_file():
+        with path.open(newline="") as file:
+            kept = [row for row in csv.reader(file) if _is_row(row) and int(row[0]) <= iteration]
+    with whole_file(path) as working, working.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *kept])
+
+
+def add_row(folder: Path, row: dict) -> None:
+    """Append an evaluation's row to log.csv."""
+    with (folder / "log.csv").open("a", newline="") as file:
+        csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+
+
+def _is_row(row: list[str]) -> bool:
+    return len(row) == len(COLUMNS) and row[0].isdecimal()

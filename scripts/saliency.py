@@ -1,0 +1,141 @@
+"""Saliency maps: which pixels a trained net's class score is most sensitive to (the paper's Fig 3).
+
+    python scripts/saliency.py                                # newest snapshot, five validation masses
+    python scripts/saliency.py --run runs/googlenet --count 8 --class malignant
+    python scripts/saliency.py --weights runs/alexnet_iter_5000.caffemodel --masses MASS_ID MASS_ID
+
+After Simonyan, Vedaldi and Zisserman, arXiv 1312.6034, section 3: the gradient of the unnormalised class score (the
+softmax's input, so that a confident net still has one) with respect to the net's input, and of its three channels the
+largest magnitude. Writes to runs/NAME/saliency_<split>/: saliency.png, and saliency.npz with keys, images (uint8),
+maps, gradients (float32), classes, labels, scores and probabilities.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from data_prep import lmdb_io
+from data_prep.mass import InputError, run
+from scripts import chosen as choice
+from scripts import figures, nets, score_table
+from scripts.metrics import called_malignant
+from scripts.whole_file import whole_file
+
+CLASSES = ("benign", "malignant")
+
+
+def main() -> None:
+    """Choose, explain, write."""
+    args = parse_args()
+    chosen = choice.choose(args)
+    nets.set_mode(args.gpu)
+    records = pick(chosen, args.masses, args.count)
+    images = np.stack([record.image for record in records])
+    net = nets.load_deploy(chosen.net, chosen.weights, len(images))
+    found = explain(net, nets.preprocess(chosen.net, images, chosen.mean_folder), args.of_class)
+    found["keys"] = np.array([record.key for record in records])
+    found["labels"] = np.array([record.label for record in records])
+    found["images"] = centre(images, found["maps"].shape[-1])
+    out = args.out or chosen.default_out("saliency")
+    write(out, chosen, found)
+    print(f"{out}: saliency.png, saliency.npz")
+
+
+def parse_args() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = choice.parser(__doc__, split="val")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--count", type=int, default=5, help="how many masses, classes in turn (default: 5)")
+    which.add_argument("--masses", nargs="+", metavar="ID", help="these masses (mass_id in manifest.csv)")
+    parser.add_argument(
+        "--class",
+        dest="of_class",
+        choices=("predicted", *CLASSES),
+        default="predicted",
+        help="whose score (default: the predicted class's)",
+    )
+    return parser.parse_args()
+
+
+def pick(chosen: choice.Chosen, masses: list[str] | None, count: int) -> list[lmdb_io.Record]:
+    """Return the named masses (the first record of each) in the order named; or without names the first `count`
+    records in key order, malignant and benign in turn as long as both last.
+    """
+    if count < 1:
+        raise InputError(f"--count {count}: at least 1")
+    if masses:
+        first: dict[str, lmdb_io.Record] = {}
+        for record in choice.records(chosen):
+            if (mass := lmdb_io.mass_id_of(record.key)) in masses:
+                first.setdefault(mass, record)
+        if absent := [mass for mass in masses if mass not in first]:
+            raise InputError(f"{chosen.data}: no mass {absent[0]} in {chosen.split}; manifest.csv lists them")
+        return [first[mass] for mass in masses]
+    by_class: tuple[list, list] = ([], [])
+    for record in choice.records(chosen):
+        if len(by_class[record.label]) < count:
+            by_class[record.label].append(record)
+        elif all(len(some) == count for some in by_class):
+            break
+    turns = [(turn, -label, record) for label in (0, 1) for turn, record in enumerate(by_class[label])]
+    return [record for *_, record in sorted(turns, key=lambda each: each[:2])[:count]]
+
+
+def explain(net, inputs: np.ndarray, of_class: str) -> dict[str, np.ndarray]:
+    """Return scores and probabilities (n, 2), classes (n,), gradients (n, 3, s, s), maps (n, s, s) of inputs."""
+    scores, probabilities = forward(net, inputs)
+    if of_class == "predicted":
+        classes = called_malignant(probabilities[:, 1]).astype(int)
+    else:
+        classes = np.full(len(inputs), CLASSES.index(of_class))
+    gradients = gradient(net, inputs, classes)
+    maps = np.abs(gradients).max(axis=1)
+    return {"scores": scores, "probabilities": probabilities, "classes": classes, "gradients": gradients, "maps": maps}
+
+
+def forward(net, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return unnormalised class scores (n, 2) and probabilities (n, 2) of inputs (n, 3, s, s)."""
+    net.blobs[net.inputs[0]].reshape(*inputs.shape)
+    probabilities = net.forward(**{net.inputs[0]: inputs})[net.outputs[0]].copy()
+    return net.blobs[nets.score_blob(net)].data.copy(), probabilities
+
+
+def gradient(net, inputs: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the gradient of input i's score for class classes[i] with respect to that input: (n, 3, s, s) float32.
+
+    The net needs `force_backward: true`, or Caffe would stop at the first layer. Backward starts at the layer that
+    makes the scores, so the softmax has no part in it. Scores of different inputs do not meet in any layer (batch
+    norm uses its stored statistics), so one backward pass serves the whole batch.
+    """
+    forward(net, inputs)
+    scores = nets.score_blob(net)
+    one_hot = net.blobs[scores].diff
+    one_hot[...] = 0
+    one_hot[np.arange(len(inputs)), classes] = 1
+    maker = [layer for layer, tops in net.top_names.items() if scores in tops][-1]
+    return net.backward(start=maker)[net.inputs[0]].copy()
+
+
+def centre(images: np.ndarray, size: int) -> np.ndarray:
+    """Return the middle size x size of images (n, rows, columns): what the net's centre crop shows it."""
+    top, left = (images.shape[1] - size) // 2, (images.shape[2] - size) // 2
+    return images[:, top : top + size, left : left + size]
+
+
+def write(out: Path, chosen: choice.Chosen, found: dict[str, np.ndarray]) -> None:
+    """Write the figure and the arrays."""
+    captions = [
+        f"{CLASSES[label]}\nP(malignant) = {probability[1]:.2f}\nmap of {CLASSES[of_class]} score"
+        for label, probability, of_class in zip(found["labels"], found["probabilities"], found["classes"], strict=True)
+    ]
+    title = score_table.heading(chosen.net, chosen.split, chosen.manifest["source"])
+    with whole_file(out / "saliency.npz") as path:
+        np.savez_compressed(path, **found)
+    with whole_file(out / "saliency.png") as path:
+        figures.saliency(title, found["images"], found["maps"], captions).savefig(path)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

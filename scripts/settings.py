@@ -1,0 +1,123 @@
+"""A run's settings: from what was typed, the hand-written files and the data; checked before Caffe sees them."""
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep import lmdb_io, manifest
+from data_prep.mass import InputError
+from scripts import nets, paper
+from scripts.weights import check_fit, read_weights, shapes_of
+
+LARGEST_VAL_BATCH = 64  # images: enough to keep the processor busy, small beside a training batch
+EVALUATIONS = 10  # in a run counted in iterations
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a run's weights, apart from code and machine; the part of run.json that a resumed run must keep.
+
+    `evaluate_every` is None where a run is counted in epochs: it is then evaluated at the end of each.
+    """
+
+    net: str
+    data: str
+    data_digest: str
+    weights: str | None
+    from_scratch: bool
+    seed: int
+    batch: int
+    epochs: int | None
+    iterations: int
+    evaluate_every: int | None
+    train_images: int
+    val_images: int
+    val_batch: int
+
+    @property
+    def epoch_iterations(self) -> int:
+        """Iterations that show about every training image once, at least one."""
+        return max(round(self.train_images / self.batch), 1)
+
+    def evaluated_at(self, iteration: int) -> bool:
+        """Whether the net is evaluated after this many iterations."""
+        if iteration == self.iterations:
+            return True
+        if self.evaluate_every:
+            return iteration % self.evaluate_every == 0
+        epochs_done, before = (done * self.batch // self.train_images for done in (iteration, iteration - 1))
+        return epochs_done > before
+
+
+def new_settings(args: argparse.Namespace) -> Settings:
+    """Return a new run's settings from what was typed, the hand-written files and the data."""
+    if args.net != "baseline" and not args.weights and not args.from_scratch:
+        raise InputError(
+            f"--net {args.net}: starts from ImageNet weights: --weights weights/bvlc_{args.net}.caffemodel "
+            f"(python scripts/fetch_weights.py {args.net} fetches them), or --from-scratch to do without"
+        )
+    train_val = nets.read_prototxt(nets.prototxt(args.net, "train_val"))
+    solver = nets.read_prototxt(nets.solver_prototxt(args.net), "SolverParameter")
+    data = args.data or Path("data/lmdb")
+    digest = manifest.read_json(data)["digest"]
+    images = {split: lmdb_io.count(data / split) for split in ("train", "val")}
+    for split, count in images.items():
+        if not count:
+            raise InputError(f"{data / split}: holds no images; build the database from more masses")
+    batch = args.batch or nets.data_layer(train_val, "TRAIN").data_param.batch_size
+    epochs = None if args.iterations else args.epochs or paper.TEST[args.net].epochs
+    iterations = args.iterations or math.ceil(epochs * images["train"] / batch)
+    return Settings(
+        net=args.net,
+        data=str(data),
+        data_digest=digest,
+        weights=str(args.weights) if args.weights else None,
+        from_scratch=bool(args.from_scratch),
+        seed=solver.random_seed if args.seed is None else args.seed,
+        batch=batch,
+        epochs=epochs,
+        iterations=iterations,
+        evaluate_every=math.ceil(iterations / EVALUATIONS) if args.iterations else None,
+        train_images=images["train"],
+        val_images=images["val"],
+        # a divisor, so that a whole number of batches is the validation set, each image once
+        val_batch=max(size for size in range(1, LARGEST_VAL_BATCH + 1) if images["val"] % size == 0),
+    )
+
+
+def check_same(args: argparse.Namespace, folder: Path, settings: Settings) -> None:
+    """Raise InputError when an option contradicts the run to be resumed."""
+    for name in ("net", "data", "weights", "from_scratch", "epochs", "iterations", "batch", "seed"):
+        typed, own = getattr(args, name), getattr(settings, name)
+        if typed is not None and (str(typed) if isinstance(typed, Path) else typed) != own:
+            option = "--" + name.replace("_", "-")
+            raise InputError(
+                f"{folder}: was begun with {option} {own}, not {typed}; leave it out, or give another --out"
+            )
+    if manifest.read_json(Path(settings.data))["digest"] != settings.data_digest:
+        raise InputError(f"{settings.data}: was built anew since the run began, so it cannot be resumed; start another")
+
+
+def check_data(settings: Settings) -> None:
+    """Raise InputError when the images, or the mean, are not what the net's data layer takes (Caffe would abort)."""
+    data = Path(settings.data)
+    transform = nets.data_layer(nets.read_prototxt(nets.prototxt(settings.net, "train_val")), "TRAIN").transform_param
+    for split in ("train", "val"):
+        sides = next(lmdb_io.records(data / split)).image.shape
+        if min(sides) < transform.crop_size:
+            raise InputError(f"{data / split}: images of {sides}, smaller than the net's {transform.crop_size}")
+        if transform.HasField("mean_file") and lmdb_io.read_mean(data / lmdb_io.MEAN).shape != (3, *sides):
+            raise InputError(f"{data / lmdb_io.MEAN}: not of the images' size {sides}; build the database again")
+
+
+def check_weights(settings: Settings) -> None:
+    """Print which layers start from the weights and which at random; InputError when they do not fit the net."""
+    weights = Path(settings.weights)
+    if "," in settings.weights:
+        raise InputError(f"{weights}: Caffe would take the comma as the end of one file's name; rename it")
+    caffe = nets.import_caffe()
+    shapes = shapes_of(caffe.Net(str(nets.prototxt(settings.net, "deploy")), caffe.TEST))
+    slow = nets.slow_layers(nets.read_prototxt(nets.prototxt(settings.net, "train_val")))
+    fit = check_fit(weights, read_weights(weights), shapes, needed=slow)
+    print(f"{weights}: fills {len(fit.copied)} layers; at random start: {', '.join(fit.random) or 'none'}")
