@@ -7,10 +7,10 @@ setup:  ## build Caffe and make .venv; seconds when nothing has changed
 demo: setup  ## the whole way of the paper on synthetic mammograms
 	. .venv/bin/activate && python scripts/demo.py
 
-test: setup lint  ## setup, lint, then every test
+test: lint  ## setup, lint, then every test
 	. .venv/bin/activate && pytest
 
-lint:  ## check the Python files' style (after setup)
+lint: setup  ## check the Python files' style
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 

@@ -159,7 +159,7 @@ def write_databases(
 
     def packed(name: str) -> Iterator[lmdb_io.Packed]:
         with tqdm(total=expected[name], desc=name, unit="crop", disable=None) as bar:
-            for film in cut.cut_films(jobs[name], args.workers):
+            for film in cut.cut_films(pool, jobs[name], args.workers):
                 if film.problem:
                     unreadable[film.film] = film.problem
                 if name == "train":
@@ -167,7 +167,8 @@ def write_databases(
                 yield from film.packed
                 bar.update(len(film.packed))
 
-    fingerprints = {name: lmdb_io.write(folder / name, packed(name), crops.SIZE, expected[name]) for name in SPLITS}
+    with cut.worker_pool(args.workers) as pool:
+        fingerprints = {name: lmdb_io.write(folder / name, packed(name), crops.SIZE, expected[name]) for name in SPLITS}
     return fingerprints, pixel_sum / max(len(fingerprints["train"]), 1), unreadable
 
 

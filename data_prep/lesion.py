@@ -32,11 +32,16 @@ SHAPE_AND_MARGINS = {
 """How often each shape (row) and margin (column, as in MARGINS) goes with a pathology: the counts of the single
 descriptors in CBIS-DDSM's published list of mass training cases."""
 
+IRREGULAR = ("IRREGULAR", "ARCHITECTURAL_DISTORTION")
+
 SIZE = {"MALIGNANT": (16.0, 0.36), "BENIGN": (14.5, 0.32)}
 """Median diameter and the deviation of its logarithm; the same list gives such quartiles."""
 
 CONTRAST = {1: 0.15, 2: 0.21, 3: 0.28, 4: 0.36, 5: 0.46}
-"""Attenuation a mass adds, by SUBTLETY (5 is obvious), where fat of full thickness has 1."""
+"""Attenuation that a mass adds, by SUBTLETY (5 is obvious), where fat of full thickness has 1."""
+
+SOFTNESS = {"CIRCUMSCRIBED": 0.35, "OBSCURED": 0.6, "MICROLOBULATED": 0.5, "ILL_DEFINED": 1.6, "SPICULATED": 1.0}
+"""Width over which a mass fades at its edge."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,8 @@ class Lesion:
     shape: str = ""
     margins: str = ""
     calcification: str = ""  # TYPE and DISTRIBUTION words of a calcification line; may go with a mass
-    contrast: float = 0.0
-    spicules: float = 0.0  # reach of the longest beyond the outline, as a share of the radius
+    contrast: float = 0.0  # attenuation that a mass adds
+    spicules: float = 0.0  # reach of the longest beyond the body's edge, as a share of its radius
 
     @property
     def is_mass(self) -> bool:
@@ -70,24 +75,30 @@ def draw_mass(rng: np.random.Generator, malignant: bool) -> Lesion:
     diameter = float(np.clip(median * np.exp(spread * rng.standard_normal()), 8, 35))
     subtlety = int(rng.choice([1, 2, 3, 4, 5], p=[0.05, 0.12, 0.25, 0.30, 0.28]))
     pathology = group if malignant or rng.uniform() > 0.15 else "BENIGN_WITHOUT_CALLBACK"
-    if pathology == "BENIGN_WITHOUT_CALLBACK":
-        assessment = rng.choice([2, 3])
-    else:
-        suspicious = {"SPICULATED": 0.85, "ILL_DEFINED": 0.45}.get(margins, 0.1)
-        assessment = (5 if rng.uniform() < suspicious else 4) if malignant else rng.choice([0, 3, 4], p=[0.2, 0.3, 0.5])
     spicules = {"SPICULATED": rng.uniform(0.6, 1.6), "ILL_DEFINED": max(0.0, rng.uniform(-0.6, 0.6))}.get(margins, 0.0)
     if shape == "ARCHITECTURAL_DISTORTION":
         spicules += 0.5
     calcification = _calcification(rng) if rng.uniform() < (0.2 if malignant else 0.05) else ""
     contrast = CONTRAST[subtlety] * rng.uniform(0.85, 1.15) * (1.08 if malignant else 1.0)
-    return Lesion(pathology, int(assessment), subtlety, diameter, shape, margins, calcification, contrast, spicules)
+    assessment = _assessment(pathology, margins, rng)
+    return Lesion(pathology, assessment, subtlety, diameter, shape, margins, calcification, contrast, spicules)
+
+
+def _assessment(pathology: str, margins: str, rng: np.random.Generator) -> int:
+    """Draw the BI-RADS category that a radiologist gave before the biopsy."""
+    if pathology == "BENIGN_WITHOUT_CALLBACK":
+        return int(rng.choice([2, 3]))
+    if pathology == "BENIGN":
+        return int(rng.choice([0, 3, 4], p=[0.2, 0.3, 0.5]))
+    highly_suspicious = {"SPICULATED": 0.85, "ILL_DEFINED": 0.45}.get(margins, 0.1)
+    return 5 if rng.uniform() < highly_suspicious else 4
 
 
 def draw_calcification(rng: np.random.Generator) -> Lesion:
     """Draw a cluster of calcifications without a mass."""
     pathology = str(rng.choice(["MALIGNANT", "BENIGN"]))
     subtlety = int(rng.integers(2, 6))
-    return Lesion(pathology, 4, subtlety, rng.uniform(8, 20), calcification=_calcification(rng), contrast=0.3)
+    return Lesion(pathology, 4, subtlety, rng.uniform(8, 20), calcification=_calcification(rng))
 
 
 def _calcification(rng: np.random.Generator) -> str:
@@ -100,7 +111,11 @@ def unproven(lesion: Lesion) -> Lesion:
 
 
 def place(
-    view: View, lesion: Lesion, depth: float | None, taken: list, rng: np.random.Generator
+    view: View,
+    lesion: Lesion,
+    depth: float | None,
+    taken: list[tuple[float, float, float]],
+    rng: np.random.Generator,
 ) -> tuple[float, float]:
     """Choose a lesion's centre (x, y) in a view: inside the breast, clear of skin, chest wall and other lesions.
 
@@ -158,13 +173,14 @@ def _body(lesion: Lesion, radius: float, angles: np.ndarray, rng: np.random.Gene
     if lesion.shape == "LOBULATED":
         lobes = rng.integers(3, 6)
         edge *= 0.85 + rng.uniform(0.15, 0.3) * np.abs(np.cos(lobes / 2 * angles + turn)) ** 0.8
-    edge *= _harmonics(angles, 0.11 if lesion.shape in ("IRREGULAR", "ARCHITECTURAL_DISTORTION") else 0.025, 9, rng)
+    edge *= _harmonics(angles, 0.11 if lesion.shape in IRREGULAR else 0.025, 9, rng)
     if lesion.margins == "MICROLOBULATED":
-        edge *= 0.95 + 0.12 * np.abs(np.cos(rng.integers(9, 14) / 2 * angles))
+        uneven = angles + 0.25 * np.sin(angles + turn) + 0.15 * np.sin(2 * angles - turn)
+        edge *= 0.95 + 0.09 * np.abs(np.cos(rng.integers(9, 14) / 2 * uneven))
     return np.clip(edge, 0.45 * radius, 1.6 * radius)
 
 
-def _window(view: View, centre: tuple[float, float], half: float):
+def _window(view: View, centre: tuple[float, float], half: float) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
     """(slices of the view around a lesion, x, y): x and y in mm from its centre."""
     rows, columns = view.attenuation.shape
     x0, x1 = (int(np.clip((centre[0] + side * half) / GRID, 0, columns)) for side in (-1, 1))
@@ -173,27 +189,23 @@ def _window(view: View, centre: tuple[float, float], half: float):
     return (slice(y0, y1), slice(x0, x1)), x - centre[0], y - centre[1]
 
 
-def _pull_in(view: View, window: tuple, distance: np.ndarray, strength: float) -> None:
-    """Draw the tissue round a spiculated mass towards it: architectural distortion."""
-    rows, columns = distance.shape
-    middle = np.unravel_index(np.argmin(distance), distance.shape)
-    scale = 1 + strength * np.exp(-np.square(distance / 1.8))
-    y, x = np.indices((rows, columns), np.float32)
-    warped = middle[1] + (x - middle[1]) * scale, middle[0] + (y - middle[0]) * scale
-    view.attenuation[window] = cv2.remap(
-        view.attenuation[window],
-        *(a.astype(np.float32) for a in warped),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+def _pull_in(view: View, window: tuple[slice, slice], distance: np.ndarray, strength: float) -> None:
+    """Draw the tissue round a spiculated mass towards it; `distance` from its centre in radii."""
+    row, column = map(np.float32, np.unravel_index(np.argmin(distance), distance.shape))
+    scale = 1 + np.float32(strength) * np.exp(-np.square(distance / 1.8)).astype(np.float32)
+    y, x = np.indices(distance.shape, np.float32)
+    from_x, from_y = column + (x - column) * scale, row + (y - row) * scale
+    tissue = view.attenuation[window]
+    view.attenuation[window] = cv2.remap(tissue, from_x, from_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _mass(lesion: Lesion, reach, distance, angle, rng: np.random.Generator) -> np.ndarray:
+def _mass(
+    lesion: Lesion, reach: np.ndarray, distance: np.ndarray, angle: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """The mass's body: a dome within the edge, sharp or soft as its margins say; 1 at a round mass's centre."""
-    irregular = lesion.shape in ("IRREGULAR", "ARCHITECTURAL_DISTORTION")
+    irregular = lesion.shape in IRREGULAR
     inside = reach - distance
-    softness = {"CIRCUMSCRIBED": 0.35, "MICROLOBULATED": 0.5, "OBSCURED": 0.6, "ILL_DEFINED": 1.6, "SPICULATED": 1.0}
-    soft = softness[lesion.margins] * rng.uniform(0.8, 1.4)
+    soft = SOFTNESS[lesion.margins] * rng.uniform(0.8, 1.4)
     if lesion.margins == "OBSCURED":  # by the tissue over a part of its edge
         soft = soft + 3 * np.clip(np.cos(angle - rng.uniform(0, 2 * np.pi)), 0, 1)
     if irregular or lesion.margins == "ILL_DEFINED":
@@ -204,19 +216,22 @@ def _mass(lesion: Lesion, reach, distance, angle, rng: np.random.Generator) -> n
         body *= 0.35
     body *= 1 + (0.16 if irregular else 0.07) * smooth_noise(distance.shape, 3, rng)
     if lesion.margins == "CIRCUMSCRIBED" and rng.uniform() < 0.5:  # the halo of a mass that pushes fat aside
-        body -= 0.25 * np.exp(-np.square((inside + 1.0) / 0.5))
+        body -= 0.12 * np.exp(-np.square((inside + 1.2) / 0.7))
     return body.astype(np.float32)
 
 
-def _spicules(lesion: Lesion, edge, x, y, rng: np.random.Generator) -> np.ndarray:
+def _spicules(lesion: Lesion, edge: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Bent, tapering strands that run from within the body into the tissue around, as a share of its contrast."""
     fine = 2  # drawn this much finer than the grid, for thin tips
     canvas = np.zeros((x.shape[0] * fine, x.shape[1] * fine), np.float32)
     origin = np.array([x[0, 0], y[0, 0]])
     steps = np.linspace(0, 1, 12)
-    for angle in rng.uniform(-np.pi, np.pi, int(rng.integers(10, 30) * min(1.0, 0.4 + lesion.spicules))):
-        base = np.interp(angle, np.linspace(-np.pi, np.pi, edge.size, endpoint=False), edge)
-        length = base * lesion.spicules * rng.uniform(0.2, 1.0)
+    # Strands come in sheaves, few of them long: an even star is no cancer's picture.
+    sheaves = rng.uniform(-np.pi, np.pi, 7)
+    number = int(rng.integers(12, 32) * min(1.0, 0.4 + lesion.spicules))
+    for angle in rng.choice(sheaves, number) + rng.normal(0, 0.3, number):
+        base = np.interp(angle, np.linspace(-np.pi, np.pi, edge.size, endpoint=False), edge, period=2 * np.pi)
+        length = base * lesion.spicules * rng.beta(1.2, 2.0)
         along = 0.3 * base + steps * (0.7 * base + length)
         bent = angle + rng.normal(0, 0.12) * steps + rng.normal(0, 0.10) * steps**2
         line = np.stack([along * np.cos(bent), along * np.sin(bent)], axis=1)
@@ -225,7 +240,7 @@ def _spicules(lesion: Lesion, edge, x, y, rng: np.random.Generator) -> np.ndarra
         mask = np.zeros(canvas.shape, np.uint8)
         points = np.rint((strand - origin) / GRID * fine * 16).astype(np.int32)
         cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, shift=4)
-        canvas = np.maximum(canvas, mask * np.float32(rng.uniform(0.25, 0.9) / 255))
+        canvas = np.maximum(canvas, mask * np.float32(rng.uniform(0.2, 0.8) / 255))
     canvas = cv2.GaussianBlur(canvas, (0, 0), 0.3 / GRID * fine)
     canvas = cv2.resize(canvas, x.shape[::-1], interpolation=cv2.INTER_AREA)
     mean = edge.mean()

@@ -57,7 +57,7 @@ def decode(path: Path) -> np.ndarray:
     """The film's grey levels as the digitizer wrote them: uint16 (rows, columns).
 
     InputError when the file is not a whole PVRG film: no end-of-image marker, a header that makes no sense, a scan
-    with too little or too much in it, a grey level beyond the header's precision. JPEG has no checksum, so damage inside
+    with too little or too much in it, a grey level beyond the header's precision. JPEG has no checksum, so damage in
     the picture data that leaves the number of pixels right can pass.
     """
     path = Path(path)

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import cv2
 import lmdb
 import numpy as np
-from caffe.proto import caffe_pb2
 
 from data_prep.mass import InputError
 
@@ -40,6 +39,13 @@ class Packed(NamedTuple):
     label: int
     png: bytes
     sha256: bytes
+
+
+def _caffe_pb2():
+    """Caffe's messages, imported late: loading Caffe takes a second that worker processes need not spend."""
+    from caffe.proto import caffe_pb2
+
+    return caffe_pb2
 
 
 def pack(record: Record) -> Packed:
@@ -92,7 +98,7 @@ def _batches(items: Iterable[Packed]) -> Iterator[list[Packed]]:
 
 
 def _datum(item: Packed, size: int) -> bytes:
-    datum = caffe_pb2.Datum(channels=1, height=size, width=size, label=item.label, encoded=True, data=item.png)
+    datum = _caffe_pb2().Datum(channels=1, height=size, width=size, label=item.label, encoded=True, data=item.png)
     return datum.SerializeToString()
 
 
@@ -106,7 +112,7 @@ def records(folder: Path) -> Iterator[Record]:
     """Yield an LMDB's records in key order, images decoded; InputError names a key that cannot be decoded."""
     with _open(folder) as environment, environment.begin() as transaction:
         for key, value in transaction.cursor():
-            datum = caffe_pb2.Datum.FromString(value)
+            datum = _caffe_pb2().Datum.FromString(value)
             image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_GRAYSCALE)
             if image is None:
                 raise InputError(f"{folder}: record {key.decode()} holds no image; build the database again")
@@ -131,7 +137,7 @@ def mass_id_of(key: str) -> str:
 
 def write_mean(path: Path, mean: np.ndarray) -> None:
     """Write a (rows, columns) float mean as the BlobProto that Caffe's `mean_file` takes, 3 equal channels."""
-    blob = caffe_pb2.BlobProto(num=1, channels=3, height=mean.shape[0], width=mean.shape[1])
+    blob = _caffe_pb2().BlobProto(num=1, channels=3, height=mean.shape[0], width=mean.shape[1])
     blob.data.extend(np.tile(mean.astype(np.float32).ravel(), 3).tolist())
     path.write_bytes(blob.SerializeToString())
 
@@ -140,10 +146,5 @@ def read_mean(path: Path) -> np.ndarray:
     """Return a mean file as (channels, rows, columns) float32."""
     if not path.is_file():
         raise InputError(f"{path}: no mean file; build the database again with data_prep/build_lmdb.py")
-    blob = caffe_pb2.BlobProto.FromString(path.read_bytes())
+    blob = _caffe_pb2().BlobProto.FromString(path.read_bytes())
     return np.array(blob.data, np.float32).reshape(blob.channels, blob.height, blob.width)
-
-
-# kept until the drivers import them from their own module
-from data_prep.manifest import read_csv as read_manifest_rows  # noqa: E402,F401
-from data_prep.manifest import read_json as read_manifest  # noqa: E402,F401

@@ -16,6 +16,9 @@ from scipy import fft
 GRID = 0.16
 """Millimetres a grid point: finer than anything but grain, and a tenth of the work of a film at full resolution."""
 
+PARENCHYMA = {1: (0.6, -0.5, 14), 2: (0.8, -0.2, 11), 3: (1.0, 0.1, 8), 4: (1.2, 0.5, 6)}
+"""By density category: spread of the glandular tissue, its level, and the fat under the skin in mm."""
+
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -64,7 +67,7 @@ def draw_view(anatomy: Anatomy, projection: str, rng: np.random.Generator) -> Vi
     roll = rng.uniform(14, 24)  # the compressed breast is flat, and round only this near its skin
     ratio = np.clip(skin / roll, 0, 1)
     thickness = np.sqrt(ratio * (2 - ratio))
-    gland, strands = _parenchyma(anatomy, x, y, skin, nipple, height, rng)
+    gland, strands = _parenchyma(anatomy, x, y, skin, nipple, rng)
     tissue = 1 + 0.52 * gland + anatomy.strands * strands
     tissue += 0.05 * power_law(shape, 3.0, rng)
     attenuation = thickness * tissue
@@ -105,7 +108,7 @@ def _distance_inside(mask: np.ndarray) -> np.ndarray:
 
 
 def _wobble(y: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    """A contour's slow deviation from its ideal curve, in mm."""
+    """Return a contour's slow deviation from its ideal curve, in mm."""
     return sum(amount / k * np.sin(2 * np.pi * (k * y / 150 + rng.uniform())) for k in (1, 2, 3, 5))
 
 
@@ -113,7 +116,9 @@ def _nipple_bump(y: np.ndarray, at: float, rng: np.random.Generator) -> np.ndarr
     return rng.uniform(0.5, 5) * np.exp(-(np.square((y - at) / rng.uniform(3, 5)) ** 2))
 
 
-def _cc_outline(y, depth, width, height, rng):
+def _cc_outline(
+    y: np.ndarray, depth: float, width: float, height: float, rng: np.random.Generator
+) -> tuple[np.ndarray, tuple[float, float]]:
     """x of the skin for each row of a CC view, and the nipple: half an oval on the chest wall."""
     nipple = height * rng.uniform(0.45, 0.55)
     half = np.where(y < nipple, width / 2 * rng.uniform(0.9, 1.1), width / 2 * rng.uniform(0.9, 1.1))
@@ -123,7 +128,9 @@ def _cc_outline(y, depth, width, height, rng):
     return edge.astype(np.float32), (float(depth), float(nipple))
 
 
-def _mlo_outline(y, depth, width, height, rng):
+def _mlo_outline(
+    y: np.ndarray, depth: float, width: float, height: float, rng: np.random.Generator
+) -> tuple[np.ndarray, tuple[float, float]]:
     """x of the skin for each row of an MLO view, and the nipple: from the armpit down to the fold below the breast."""
     nipple = height * rng.uniform(0.52, 0.64)
     fold = min(nipple + width * rng.uniform(0.40, 0.48), height * 0.95)
@@ -137,9 +144,17 @@ def _mlo_outline(y, depth, width, height, rng):
     return np.where(y < fold, np.maximum(edge, belly), belly).astype(np.float32), (float(depth), float(nipple))
 
 
-def _parenchyma(anatomy, x, y, skin, nipple, height, rng):
+def _parenchyma(
+    anatomy: Anatomy,
+    x: np.ndarray,
+    y: np.ndarray,
+    skin: np.ndarray,
+    nipple: tuple[float, float],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
     """(gland, strands): share of fibroglandular tissue, 0 to 1, and the fine ducts and septa, as attenuation."""
     shape = x.shape
+    spread, level, rim = PARENCHYMA[anatomy.density]
     # Tissue runs towards the nipple: sample noise that is drawn out along the radius from a point beyond it.
     apex_x, apex_y = nipple[0] + 12, nipple[1]
     dx, dy = x - apex_x, y - apex_y
@@ -150,31 +165,28 @@ def _parenchyma(anatomy, x, y, skin, nipple, height, rng):
     def drawn_out(field: np.ndarray, stretch: float) -> np.ndarray:
         u = (radius + bend[0]) / (stretch * GRID)
         v = (angle * 55 + bend[1]) / GRID + field.shape[0] / 2
-        return cv2.remap(field, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        return cv2.remap(field, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
     centre_x, centre_y = nipple[0] * rng.uniform(0.45, 0.6), nipple[1] + rng.uniform(-12, 6)
-    spread = {1: 0.6, 2: 0.8, 3: 1.0, 4: 1.2}[anatomy.density]
     oval = np.hypot((x - centre_x) / (0.50 * nipple[0] * spread), (y - centre_y) / (0.30 * anatomy.width * spread))
     base = 0.75 - oval + 0.30 * drawn_out(power_law(shape, 3.0, rng), 1.8) + 0.15 * power_law(shape, 2.6, rng)
-    level = {1: -0.5, 2: -0.2, 3: 0.1, 4: 0.5}[anatomy.density]
     gland = 1 / (1 + np.exp(-np.clip((base + level) / 0.16, -30, 30)))
-    rim = {1: 14, 2: 11, 3: 8, 4: 6}[anatomy.density]
     gland *= np.clip((skin - rim / 3) / rim, 0, 1)
 
     strands = np.zeros(shape, np.float32)
     for wavelength, weight, stretch in ((8, 0.4, 2.2), (4, 0.4, 2.0), (2, 0.35, 1.8)):
         ridge = np.exp(-np.square(drawn_out(smooth_noise(shape, wavelength, rng), stretch) / 0.28))
         strands += weight * (ridge - ridge.mean())
-    septa = sum(
-        w * np.exp(-np.square(smooth_noise(shape, wl, rng) / 0.13)) for wl, w in ((24, 0.6), (14, 0.5), (8, 0.4))
-    )
+    septa = np.zeros(shape, np.float32)
+    for wavelength, weight in ((24, 0.6), (14, 0.5), (8, 0.4)):
+        septa += weight * np.exp(-np.square(smooth_noise(shape, wavelength, rng) / 0.13))
     patchy = np.clip(0.7 + 0.4 * smooth_noise(shape, 25, rng), 0.1, 2)
     strands = patchy * (strands * (0.07 + 0.13 * gland) + 0.08 * septa)
     gland *= 0.82 + 0.18 * drawn_out(power_law(shape, 2.6, rng), 1.5)
     return gland.astype(np.float32), strands
 
 
-def _muscle(x, y, rng):
+def _muscle(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The pectoral muscle, 0 to 1: a wedge from the upper corner, its edge a little bowed."""
     top, foot = rng.uniform(32, 58), rng.uniform(95, 160)
     along = np.clip(y / foot, 0, 1)
@@ -197,26 +209,28 @@ def develop(view: View, anatomy: Anatomy, side: str, resolution: float, rng: np.
     grain = cv2.GaussianBlur(rng.standard_normal(density.shape, np.float32), (0, 0), 0.5)
     density += grain * np.float32(1.8 * anatomy.grain * 0.1 / resolution)
     _mark(density, view, side, resolution, rng)
-    _scratch(density, resolution, rng)
+    _dust(density, resolution, rng)
     return density
 
 
 def _characteristic_curve(attenuation: np.ndarray, darkest: float) -> np.ndarray:
-    """Optical density of the film behind tissue of this attenuation, where fat of full thickness has 1."""
-    return (0.15 + (darkest - 0.15) / (1 - 0.08) * (1 / (1 + np.exp(2.5 * (attenuation - 1.02))))).astype(np.float32)
+    """Optical density of the film behind tissue of this attenuation, where fat of full thickness has 1.
+
+    An S from `darkest`, behind nothing, down to the film's base; its steep middle lies where fat is.
+    """
+    base, slope, middle = 0.15, 2.5, 1.02
+    fall = (1 + np.exp(-slope * middle)) / (1 + np.exp(slope * (attenuation - middle)))
+    return (base + (darkest - base) * fall).astype(np.float32)
 
 
 def _mark(density: np.ndarray, view: View, side: str, resolution: float, rng: np.random.Generator) -> None:
     """Burn the label ("R MLO") into the dark, clear of the breast, and leave some films a clear edge."""
     text = f"{side[0]}{rng.choice(['', ' '])}{view.projection}"
     scale = rng.uniform(5.5, 7.5) / resolution / 22  # the font is 22 pixels high at scale 1
-    thick = max(1, round(0.8 / resolution))
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, scale, thick)
-    pad = round(2 / resolution)
+    font, thick, pad = cv2.FONT_HERSHEY_DUPLEX, max(1, round(0.8 / resolution)), round(2 / resolution)
+    (width, height), _ = cv2.getTextSize(text, font, scale, thick)
     patch = np.full((height + 2 * pad, width + 2 * pad), rng.uniform(2.2, 2.8), np.float32)
-    cv2.putText(
-        patch, text, (pad, height + pad), cv2.FONT_HERSHEY_DUPLEX, scale, rng.uniform(0.3, 1.0), thick, cv2.LINE_AA
-    )
+    cv2.putText(patch, text, (pad, height + pad), font, scale, rng.uniform(0.3, 1.0), thick, cv2.LINE_AA)
     patch = cv2.GaussianBlur(patch, (0, 0), 0.15 / resolution)
     rows, columns = density.shape
     breast = cv2.resize((view.skin > 0).astype(np.uint8), (columns, rows), interpolation=cv2.INTER_NEAREST)
@@ -234,7 +248,7 @@ def _mark(density: np.ndarray, view: View, side: str, resolution: float, rng: np
         density[edge] = np.minimum(density[edge], rng.uniform(0.2, 0.5))
 
 
-def _scratch(density: np.ndarray, resolution: float, rng: np.random.Generator) -> None:
+def _dust(density: np.ndarray, resolution: float, rng: np.random.Generator) -> None:
     """Dust on the film or in the digitizer: a few pale specks."""
     rows, columns = density.shape
     for _ in range(rng.poisson(6)):

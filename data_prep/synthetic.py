@@ -15,11 +15,12 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import cv2
@@ -43,8 +44,10 @@ PREDICTOR = 7  # one that only the PVRG codec decodes rightly (see ljpeg.py), so
 
 @dataclass(frozen=True)
 class Scanner:
-    """A digitizer at a hospital: the case letter and DIGITIZER line, bits, noise (optical density), and the inverse
-    of its calibration in density.py: grey level from optical density."""
+    """A digitizer at a hospital: case letter, DIGITIZER line, bits, noise (in optical density).
+
+    `grey` gives grey levels from optical density, the inverse of the calibration in density.py.
+    """
 
     letter: str
     digitizer: str
@@ -102,11 +105,15 @@ def ensure(
             )
         return False
     wanted = DEFAULTS | wanted
-    if not (1 <= wanted["patients"] <= 4999 and wanted["seed"] >= 0 and 40 <= wanted["resolution"] <= 400):
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    if not (
+        1 <= wanted["patients"] <= 4999 and wanted["seed"] >= 0 and 40 <= wanted["resolution"] <= 400 and workers > 0
+    ):
         raise InputError(
-            f"cannot make a set of {_words(wanted)}: patients 1 to 4999, seed 0 or more, resolution 40 to 400"
+            f"cannot make a set of {_words(wanted)} with {workers} workers: patients 1 to 4999, seed 0 or more, "
+            f"resolution 40 to 400, workers 1 or more"
         )
-    _make(folder, wanted, workers or len(os.sched_getaffinity(0)))
+    _make(folder, wanted, workers)
     return True
 
 
@@ -151,6 +158,13 @@ def _make(folder: Path, parameters: dict, workers: int) -> None:
 def _prepare_worker() -> None:
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the main process is killed: it would wait for work for ever."""
+    parent_process().join()
+    os._exit(1)
 
 
 def write_case(root: Path, index: int, seed: int, resolution: float) -> None:
@@ -159,29 +173,29 @@ def write_case(root: Path, index: int, seed: int, resolution: float) -> None:
     Pathologies and scanners go round in turn, so that even a small set has every kind.
     """
     rng = np.random.default_rng([seed, index])
+    (film_rng,) = rng.spawn(1)  # for what depends on the film's size, so that the patient is the same at any resolution
     scanner = SCANNERS[index % len(SCANNERS)]
     side = str(rng.choice(["LEFT", "RIGHT"]))
     anatomy = phantom.draw_anatomy(rng)
     lesions = draw_lesions(malignant=bool(index % 2), rng=rng)
-    name = f"{scanner.letter}-{5001 + index:04d}-1"
+    name = f"{scanner.letter}-{5001 + index}-1"
     folder = root / "cases" / f"case{index + 1:04d}"
     folder.mkdir(parents=True)
     seen_in = rng.choice(["both", "CC", "MLO"], p=[0.75, 0.125, 0.125])
     depths: list[float | None] = [None] * len(lesions)
     views = []
     for projection in ("CC", "MLO"):
-        stem = folder / f"{name.replace('-', '_')}.{side}_{projection}"
+        stem = f"{name.replace('-', '_')}.{side}_{projection}"
         view = phantom.draw_view(anatomy, projection, rng)
-        outlines = []
-        if seen_in in ("both", projection):
-            outlines = _draw_lesions(view, lesions, depths, rng)
-        density = phantom.develop(view, anatomy, side, resolution / 1000, rng)
+        outlines = _draw_lesions(view, lesions, depths, rng) if seen_in in ("both", projection) else []
+        film = phantom.develop(view, anatomy, side, resolution / 1000, film_rng)
+        ljpeg.encode(digitize(film, scanner, film_rng), folder / f"{stem}.LJPEG", scanner.bits, PREDICTOR)
         if outlines:
-            write_overlay(
-                stem.with_name(stem.name + ".OVERLAY"), lesions, outlines, side, density.shape, resolution / 1000
-            )
-        ljpeg.encode(digitize(density, scanner, rng), stem.with_name(stem.name + ".LJPEG"), scanner.bits, PREDICTOR)
-        views.append((f"{side}_{projection}", density.shape, bool(outlines)))
+            pixels = [_on_film(outline, side, film.shape, resolution / 1000) for outline in outlines]
+            step = max(1, round(OUTLINE_STEP_MM / resolution * 1000))
+            chains = [chain_code(outline, film.shape, step) for outline in pixels]
+            (folder / f"{stem}.OVERLAY").write_text(overlay(lesions, chains))
+        views.append((f"{side}_{projection}", film.shape, bool(outlines)))
     _write_ics(folder / f"{name}.ics", scanner, anatomy.density, views, resolution, rng)
 
 
@@ -219,30 +233,30 @@ def digitize(density: np.ndarray, scanner: Scanner, rng: np.random.Generator) ->
     return np.rint(np.clip(grey, 1, 2**scanner.bits - 1)).astype(np.uint16)
 
 
-def write_overlay(
-    path: Path, lesions: list[Lesion], outlines: list[np.ndarray], side: str, shape: tuple[int, int], resolution: float
-) -> None:
-    """Write one film's .OVERLAY; outlines are in mm of a view with its chest wall on the left, resolution in mm."""
+def _on_film(outline: np.ndarray, side: str, shape: tuple[int, int], resolution: float) -> np.ndarray:
+    """Outline points as column and row of a film; they are given in mm of a view with its chest wall on the left."""
+    points = outline / resolution
+    return points if side == "LEFT" else [shape[1] - 1, 0] + points * [-1, 1]
+
+
+def overlay(lesions: list[Lesion], chains: list[str]) -> str:
+    """Text of a film's .OVERLAY, an outline for each lesion."""
     lines = [f"TOTAL_ABNORMALITIES {len(lesions)}"]
-    for number, (each, outline) in enumerate(zip(lesions, outlines, strict=True), start=1):
+    for number, (each, chain) in enumerate(zip(lesions, chains, strict=True), start=1):
         lines.append(f"ABNORMALITY {number} ")
         if each.calcification:
             lines.append(f"LESION_TYPE CALCIFICATION {each.calcification}")
         if each.is_mass:
             lines.append(f"LESION_TYPE MASS SHAPE {each.shape} MARGINS {each.margins}")
         lines += [f"ASSESSMENT {each.assessment} ", f"SUBTLETY {each.subtlety} ", f"PATHOLOGY {each.pathology}"]
-        points = outline / resolution
-        if side == "RIGHT":
-            points = [shape[1] - 1, 0] + points * [-1, 1]
-        step = max(1, round(OUTLINE_STEP_MM / resolution))
-        lines += ["TOTAL_OUTLINES 1 ", "BOUNDARY", chain_code(points, shape, step)]
-    path.write_text("\n".join(lines) + "\n")
+        lines += ["TOTAL_OUTLINES 1 ", "BOUNDARY", chain]
+    return "\n".join(lines) + "\n"
 
 
 def chain_code(points: np.ndarray, shape: tuple[int, int], step: int) -> str:
     """A closed outline, (n, 2) column and row, as DDSM's chain code "column row  code code ... #".
 
-    The outline is cut at the film's edge and drawn on a film reduced `step` times, so that each code comes `step` times.
+    The outline is cut at the film's edge and drawn on a film reduced `step` times: each code then comes `step` times.
     """
     mask = np.zeros([n // step for n in shape], np.uint8)
     cv2.fillPoly(mask, [np.rint(points / step).astype(np.int32)], 1)

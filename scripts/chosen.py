@@ -1,4 +1,4 @@
-"""Which snapshot, and which data: the choice that eval.py and saliency.py leave to the user in the same way.
+"""Which snapshot, which data, which folder: the choice that eval.py and saliency.py leave to the user alike.
 
 Left alone, both take the newest whole snapshot under runs/ and the data that its run.json names, and say so.
 """
@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from data_prep import lmdb_io, manifest
 from data_prep.mass import InputError
@@ -35,11 +37,6 @@ class Chosen:
     manifest: dict
     run: dict
     trained_on: Path
-
-    def default_out(self, purpose: str) -> Path:
-        """A folder beside the weights; its name starts with theirs where snapshots of several nets can lie."""
-        name = f"{purpose}_{self.split}"
-        return self.weights.parent / (name if self.run else f"{self.weights.stem}_{name}")
 
     @property
     def count(self) -> int:
@@ -88,6 +85,20 @@ def choose(args: argparse.Namespace) -> Chosen:
     return chosen
 
 
+def out_folder(chosen: Chosen, out: Path | None, purpose: str) -> Path:
+    """Return the folder for results, made: `out`, or one beside the weights.
+
+    Snapshots of several nets can lie together where no run.json is, so there the name starts with the snapshot's.
+    """
+    name = f"{purpose}_{chosen.split}" if chosen.run else f"{chosen.weights.stem}_{purpose}_{chosen.split}"
+    out = out or chosen.weights.parent / name
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made ({error.strerror}); choose another --out") from None
+    return out
+
+
 def doubts(chosen: Chosen) -> list[str]:
     """Return why these weights may look better on this data than they are: patients seen in training."""
     if chosen.split == "train":
@@ -114,6 +125,12 @@ def records(chosen: Chosen) -> Iterator[lmdb_io.Record]:
     if lmdb_io.count(folder) == 0:
         raise InputError(f"{folder}: no masses in this split; choose another with --split")
     return lmdb_io.records(folder)
+
+
+def check_numbers(chosen: Chosen, outputs: np.ndarray) -> None:
+    """Raise InputError when a net's outputs are not all numbers."""
+    if not np.isfinite(outputs).all():
+        raise InputError(f"{chosen.weights}: the net's output is NaN, so its training diverged; train again")
 
 
 def _patients(data: Path, split: str) -> set[str]:

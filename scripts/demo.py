@@ -38,7 +38,7 @@ def main() -> None:
         python("scripts/eval.py", "--run", runs / net)
         python("scripts/saliency.py", "--run", runs / net)
     folders = [runs / net for net in ITERATIONS]
-    python("scripts/report.py", *folders, "--out", args.out, "--title", "Demo: the paper's procedure on synthetic films")
+    python("scripts/report.py", *folders, "--out", args.out, "--title", "The demo: synthetic films")
     print(f"\ndone in {(time.monotonic() - started) / 60:.1f} min; open {args.out / 'report.html'}")
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep import lmdb_io, manifest, provenance
-from data_prep.mass import InputError, run
+from data_prep.mass import run
 from scripts import chosen as choice
 from scripts import figures, metrics, nets, score_table
 from scripts.whole_file import whole_file
@@ -35,10 +35,10 @@ def main() -> None:
     """Choose, predict, judge, write, print."""
     args = choice.parser(__doc__, split="test").parse_args()
     chosen = choice.choose(args)
+    out = choice.out_folder(chosen, args.out, "eval")
     nets.set_mode(args.gpu)
     rows = list(predictions(chosen))
     summary = summarise(chosen, rows)
-    out = args.out or chosen.default_out("eval")
     write(out, summary, rows)
     print(f"\n{score_table.render(summary)}\n{out}: predictions.csv, metrics.json, metrics.md, figures")
 
@@ -51,8 +51,7 @@ def predictions(chosen: choice.Chosen) -> Iterator[dict]:
     while batch := list(islice(stream, BATCH)):
         images = np.stack([record.image for record in batch])
         outputs = nets.predict(net, nets.preprocess(chosen.net, images, chosen.mean_folder))
-        if not np.isfinite(outputs).all():
-            raise InputError(f"{chosen.weights}: predicts NaN, so its training diverged; train again")
+        choice.check_numbers(chosen, outputs)
         called = metrics.called_malignant(outputs[:, 1])
         for record, probability, malignant in zip(batch, outputs[:, 1], called, strict=True):
             found = {"label": record.label, "probability": float(probability), "predicted": int(malignant)}

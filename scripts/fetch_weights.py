@@ -79,7 +79,7 @@ def download(url: str, part: Path) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=SILENCE)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing lies beyond what we have: it is whole, or wrong, as its SHA1 will show
+        if have and error.code == 416:  # nothing lies beyond what we have: it is whole, or wrong, as its SHA1 will show
             return
         raise
     with response:

@@ -11,7 +11,8 @@ from scripts import metrics, paper, score_table
 
 BLUE, ORANGE, GREY = "#0b5394", "#d35400", "#8a8a8a"
 DPI = 150
-BRIGHTEST = 99.5  # percentile of a map shown as white: a few pixels would otherwise leave the rest black
+TINY = 1e-30  # keeps the scale of an all-zero map valid
+BRIGHTEST = 99.5  # percentile of a map shown as white: its largest values would leave the rest black
 
 
 def roc(summary: dict, labels: np.ndarray, probabilities: np.ndarray) -> Figure:
@@ -63,19 +64,22 @@ def confusion(summary: dict, labels: np.ndarray, probabilities: np.ndarray) -> F
     return figure
 
 
-def saliency(title: str, images: np.ndarray, maps: np.ndarray, captions: list[str]) -> Figure:
-    """A row of masses (n, s, s), each above its map (n, s, s): brighter where the score is more sensitive."""
+def saliency(heading: str, images: np.ndarray, maps: np.ndarray, truths: list[str], captions: list[str]) -> Figure:
+    """Masses (n, s, s) in a row, contrast stretched; beneath each its map (n, s, s), brighter for larger gradients."""
     n = len(images)
-    figure = Figure(figsize=(max(1.9 * n, 3.8), 5.1), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(max(1.9 * n, 4.6), 4.6), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.03, w_pad=0.03, hspace=0, wspace=0)
     axes = figure.subplots(2, n, squeeze=False)
-    for column, (image, heat, caption) in enumerate(zip(images, maps, captions, strict=True)):
-        axes[0, column].imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes[1, column].imshow(heat, cmap="gray", vmin=0, vmax=max(np.percentile(heat, BRIGHTEST), 1e-30))
-        axes[1, column].set_xlabel(caption, fontsize=8)
-    for each in axes.flat:
-        each.set_xticks([])
-        each.set_yticks([])
-    figure.suptitle(title, fontsize=10)
+    for column in range(n):
+        above, below = axes[:, column]
+        above.imshow(images[column], cmap="gray")
+        above.set_title(truths[column], fontsize=9)
+        below.imshow(maps[column], cmap="gray", vmin=0, vmax=max(np.percentile(maps[column], BRIGHTEST), TINY))
+        below.set_xlabel(captions[column], fontsize=8)
+        for each in (above, below):
+            each.set_xticks([])
+            each.set_yticks([])
+    figure.suptitle(heading, fontsize=10)
     return figure
 
 
@@ -105,7 +109,9 @@ def curves(title: str, log: list[dict[str, float]]) -> Figure:
     iterations = [row["iteration"] for row in log]
     for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
         for split, colour in (("train", BLUE), ("val", ORANGE)):
-            axes.plot(iterations, [row[f"{split}_{name}"] for row in log], color=colour, lw=1.8, marker=".", label=split)
+            axes.plot(
+                iterations, [row[f"{split}_{name}"] for row in log], color=colour, lw=1.8, marker=".", label=split
+            )
         axes.set(xlabel="iteration", ylabel=name)
         axes.grid(color="#e6e6e6", lw=0.8)
         axes.spines[["top", "right"]].set_visible(False)

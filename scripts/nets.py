@@ -19,7 +19,7 @@ NETS = ("baseline", "alexnet", "googlenet")
 
 
 def import_caffe():
-    """Return the caffe module, its log kept to errors; InputError when it is not installed."""
+    """Return the caffe module; InputError when it is not installed."""
     try:
         import caffe
     except ImportError as error:

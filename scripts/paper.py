@@ -1,5 +1,6 @@
 """What the paper reports, as data: Lévy & Jain, "Breast Mass Classification from Mammograms using Deep Convolutional
-Neural Networks", NIPS ML4H workshop 2016, arXiv 1612.00542. The one home of these numbers.
+Neural Networks", NIPS ML4H workshop 2016, arXiv 1612.00542. The one home of its results
+(data_prep/summary.py has the sizes of its data).
 
 Table 3's figures have three decimals and the test set is balanced, so the confusion counts behind them can be
 recovered: 91 malignant and 91 benign masses give all nine figures exactly, and with the counts come the specificity
@@ -10,16 +11,13 @@ from typing import NamedTuple
 
 from scipy.stats import binomtest
 
+from data_prep.summary import PAPER, PAPER_HELD_OUT
 from scripts.metrics import LEVEL, Counts, fractions
 
 CITATION = "Lévy & Jain 2016"
 
-IMAGES = 1820
-PATIENTS = 997
-TEST_MALIGNANT = 91
-TEST_BENIGN = 91
-AUGMENTATION = 25
-"""Training crops a mass: 5 rotations x 5 crops."""
+IMAGES, PATIENTS = PAPER["images"], PAPER["patients"]
+TEST_MALIGNANT, TEST_BENIGN = PAPER_HELD_OUT["malignant"], PAPER_HELD_OUT["benign"]
 
 RADIOLOGISTS_RECALL = (0.745, 0.923)
 """Lowest and highest recall of radiologists in the study that the paper cites (its reference 10)."""

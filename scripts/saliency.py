@@ -24,21 +24,23 @@ from scripts.metrics import called_malignant
 from scripts.whole_file import whole_file
 
 CLASSES = ("benign", "malignant")
+MOST = 20  # masses in a figure, and in one pass through the net
 
 
 def main() -> None:
     """Choose, explain, write."""
     args = parse_args()
     chosen = choice.choose(args)
+    out = choice.out_folder(chosen, args.out, "saliency")
     nets.set_mode(args.gpu)
     records = pick(chosen, args.masses, args.count)
     images = np.stack([record.image for record in records])
     net = nets.load_deploy(chosen.net, chosen.weights, len(images))
     found = explain(net, nets.preprocess(chosen.net, images, chosen.mean_folder), args.of_class)
+    choice.check_numbers(chosen, found["scores"])
     found["keys"] = np.array([record.key for record in records])
     found["labels"] = np.array([record.label for record in records])
     found["images"] = centre(images, found["maps"].shape[-1])
-    out = args.out or chosen.default_out("saliency")
     write(out, chosen, found)
     print(f"{out}: saliency.png, saliency.npz")
 
@@ -47,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = choice.parser(__doc__, split="val")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--count", type=int, default=5, help="how many masses, classes in turn (default: 5)")
+    which.add_argument("--count", type=int, default=5, help=f"masses, classes in turn (default: 5; at most {MOST})")
     which.add_argument("--masses", nargs="+", metavar="ID", help="these masses (mass_id in manifest.csv)")
     parser.add_argument(
         "--class",
@@ -60,11 +62,13 @@ def parse_args() -> argparse.Namespace:
 
 
 def pick(chosen: choice.Chosen, masses: list[str] | None, count: int) -> list[lmdb_io.Record]:
-    """Return the named masses (the first record of each) in the order named; or without names the first `count`
-    records in key order, malignant and benign in turn as long as both last.
+    """Return the records to explain: those named, in that order, or the first `count` of both classes in turn.
+
+    A named mass stands for its first record. Without names it is malignant, benign, malignant and so on, each class in
+    key order; what one class lacks, the other fills.
     """
-    if count < 1:
-        raise InputError(f"--count {count}: at least 1")
+    if not 1 <= (wanted := len(masses) if masses else count) <= MOST:
+        raise InputError(f"{wanted} masses: from 1 to {MOST} fit in a figure; change --count or --masses")
     if masses:
         first: dict[str, lmdb_io.Record] = {}
         for record in choice.records(chosen):
@@ -125,16 +129,17 @@ def centre(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def write(out: Path, chosen: choice.Chosen, found: dict[str, np.ndarray]) -> None:
-    """Write the figure and the arrays."""
+    """Write the arrays, then the figure."""
+    heading = score_table.heading(chosen.net, chosen.split, chosen.manifest["source"])
+    truths = [CLASSES[label] for label in found["labels"]]
     captions = [
-        f"{CLASSES[label]}\nP(malignant) = {probability[1]:.2f}\nmap of {CLASSES[of_class]} score"
-        for label, probability, of_class in zip(found["labels"], found["probabilities"], found["classes"], strict=True)
+        f"P(malignant) = {malignant:.2f}\nmap: {CLASSES[of_class]} score"
+        for malignant, of_class in zip(found["probabilities"][:, 1], found["classes"], strict=True)
     ]
-    title = score_table.heading(chosen.net, chosen.split, chosen.manifest["source"])
     with whole_file(out / "saliency.npz") as path:
         np.savez_compressed(path, **found)
     with whole_file(out / "saliency.png") as path:
-        figures.saliency(title, found["images"], found["maps"], captions).savefig(path)
+        figures.saliency(heading, found["images"], found["maps"], truths, captions).savefig(path)
 
 
 if __name__ == "__main__":

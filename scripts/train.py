@@ -8,7 +8,7 @@
 The net and the solver are the hand-written ones (prototxt/, solvers/); what the options change in them is written to
 the run's folder, whose files scripts/run_folder.py describes. The net is evaluated on the whole validation set after
 each epoch, or ten times in a run counted in --iterations. Ctrl-C or SIGTERM saves a snapshot first. A resumed run
-ends with the very weights and log that it would have without the stop.
+ends with the very weights and log that it would have without the stop (on a GPU, up to the order of its sums).
 """
 
 import argparse
@@ -86,7 +86,7 @@ def positive(text: str) -> int:
 
 
 def train(folder: Path, settings: Settings, gpu: str | None, done: int, progress: snapshots.Progress) -> None:
-    """Train from the snapshot after `done` iterations (0: from the start) to the end; SystemExit after a stop signal."""
+    """Train from the snapshot after `done` iterations (0: the start) to the end; SystemExit after a stop signal."""
     stop = stop_signals()
     with run_folder.quiet_solver(folder, resuming=done > 0) as path:
         solver = nets.import_caffe().get_solver(str(path))

@@ -19,9 +19,14 @@ log=$cache/setup.log
 stamp=$root/.venv/setup-stamp
 doing=
 
-# OpenCV 4 has other names for the two constants that Caffe reads images with.
-compile_flags=(-DCV_LOAD_IMAGE_COLOR=cv::IMREAD_COLOR -DCV_LOAD_IMAGE_GRAYSCALE=cv::IMREAD_GRAYSCALE)
+# OpenCV 4 has other names for the two constants that Caffe reads images with. Boost's advice on Caffe's old headers is
+# silenced: it would hide the cause of a failure.
+compile_flags=(
+    -DCV_LOAD_IMAGE_COLOR=cv::IMREAD_COLOR -DCV_LOAD_IMAGE_GRAYSCALE=cv::IMREAD_GRAYSCALE
+    -DBOOST_BIND_GLOBAL_PLACEHOLDERS -DBOOST_ALLOW_DEPRECATED_HEADERS
+)
 [[ -n ${CAFFE_PORTABLE:-} ]] || compile_flags+=(-march=native)
+# What is built: no GPU code, with OpenBLAS, without LevelDB (our sets are LMDBs), for Python 3.
 cmake_options=(-DCPU_ONLY=ON -DBLAS=Open -DUSE_LEVELDB=OFF -DBUILD_docs=OFF -Dpython_version=3)
 
 die() {
@@ -43,7 +48,7 @@ step() {
 tell_of_failure() {
     [[ -n $doing ]] || return 0
     printf 'failed:\n'
-    tail -n 20 "$log"
+    tail -n 30 "$log"
     echo "error: \"$doing\" failed; the whole log is $log"
 } >&2
 
