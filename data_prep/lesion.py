@@ -30,12 +30,12 @@ SHAPE_AND_MARGINS = {
     },
 }
 """How often each shape (row) and margin (column, as in MARGINS) goes with a pathology: the counts of the single
-descriptors in CBIS-DDSM's published list of mass training cases."""
+descriptors in CBIS-DDSM's published list of mass training cases. Sizes and subtleties are as usual there too."""
 
 IRREGULAR = ("IRREGULAR", "ARCHITECTURAL_DISTORTION")
 
 SIZE = {"MALIGNANT": (16.0, 0.36), "BENIGN": (14.5, 0.32)}
-"""Median diameter and the deviation of its logarithm; the same list gives such quartiles."""
+"""Median diameter and the deviation of its logarithm."""
 
 CONTRAST = {1: 0.15, 2: 0.21, 3: 0.28, 4: 0.36, 5: 0.46}
 """Attenuation that a mass adds, by SUBTLETY (5 is obvious), where fat of full thickness has 1."""
@@ -73,7 +73,7 @@ def draw_mass(rng: np.random.Generator, malignant: bool) -> Lesion:
     shape, margins = list(table)[shape], MARGINS[margins]
     median, spread = SIZE[group]
     diameter = float(np.clip(median * np.exp(spread * rng.standard_normal()), 8, 35))
-    subtlety = int(rng.choice([1, 2, 3, 4, 5], p=[0.05, 0.12, 0.25, 0.30, 0.28]))
+    subtlety = int(rng.choice([1, 2, 3, 4, 5], p=[0.05, 0.08, 0.18, 0.29, 0.40]))
     pathology = group if malignant or rng.uniform() > 0.15 else "BENIGN_WITHOUT_CALLBACK"
     spicules = {"SPICULATED": rng.uniform(0.6, 1.6), "ILL_DEFINED": max(0.0, rng.uniform(-0.6, 0.6))}.get(margins, 0.0)
     if shape == "ARCHITECTURAL_DISTORTION":
@@ -130,7 +130,7 @@ def place(
     room = view.skin[at] - radius - 4
     for other_x, other_y, other_radius in taken:
         room = np.minimum(room, np.hypot(x - other_x, y - other_y) - radius - other_radius - 6)
-    wish = 0.4 * view.gland[at] - view.muscle[at] + 0.5 * rng.uniform(size=600)
+    wish = 0.2 * view.gland[at] - view.muscle[at] + 0.5 * rng.uniform(size=600)
     if depth is not None:
         wish -= np.abs(np.hypot(x - view.nipple[0], y - view.nipple[1]) - depth) / 8
     best = np.argmax(np.where(room > 0, wish, room - 1000))
@@ -170,12 +170,11 @@ def _body(lesion: Lesion, radius: float, angles: np.ndarray, rng: np.random.Gene
     turn = rng.uniform(0, 2 * np.pi)
     aspect = {"ROUND": 0.95, "OVAL": rng.uniform(0.6, 0.8)}.get(lesion.shape, rng.uniform(0.7, 0.95))
     edge = radius / np.hypot(np.cos(angles - turn), np.sin(angles - turn) / aspect)
+    uneven = angles + 0.3 * np.sin(angles + turn) + 0.15 * np.sin(2 * angles - turn)
     if lesion.shape == "LOBULATED":
-        lobes = rng.integers(3, 6)
-        edge *= 0.85 + rng.uniform(0.15, 0.3) * np.abs(np.cos(lobes / 2 * angles + turn)) ** 0.8
+        edge *= 0.85 + rng.uniform(0.15, 0.3) * np.abs(np.cos(rng.integers(2, 5) / 2 * uneven + turn)) ** 0.8
     edge *= _harmonics(angles, 0.11 if lesion.shape in IRREGULAR else 0.025, 9, rng)
     if lesion.margins == "MICROLOBULATED":
-        uneven = angles + 0.25 * np.sin(angles + turn) + 0.15 * np.sin(2 * angles - turn)
         edge *= 0.95 + 0.09 * np.abs(np.cos(rng.integers(9, 14) / 2 * uneven))
     return np.clip(edge, 0.45 * radius, 1.6 * radius)
 
@@ -231,7 +230,7 @@ def _spicules(lesion: Lesion, edge: np.ndarray, x: np.ndarray, y: np.ndarray, rn
     number = int(rng.integers(12, 32) * min(1.0, 0.4 + lesion.spicules))
     for angle in rng.choice(sheaves, number) + rng.normal(0, 0.3, number):
         base = np.interp(angle, np.linspace(-np.pi, np.pi, edge.size, endpoint=False), edge, period=2 * np.pi)
-        length = base * lesion.spicules * rng.beta(1.2, 2.0)
+        length = base * lesion.spicules * rng.beta(1.5, 1.8)
         along = 0.3 * base + steps * (0.7 * base + length)
         bent = angle + rng.normal(0, 0.12) * steps + rng.normal(0, 0.10) * steps**2
         line = np.stack([along * np.cos(bent), along * np.sin(bent)], axis=1)
@@ -240,7 +239,7 @@ def _spicules(lesion: Lesion, edge: np.ndarray, x: np.ndarray, y: np.ndarray, rn
         mask = np.zeros(canvas.shape, np.uint8)
         points = np.rint((strand - origin) / GRID * fine * 16).astype(np.int32)
         cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, shift=4)
-        canvas = np.maximum(canvas, mask * np.float32(rng.uniform(0.2, 0.8) / 255))
+        canvas = np.maximum(canvas, mask * np.float32(rng.uniform(0.35, 1.0) / 255))
     canvas = cv2.GaussianBlur(canvas, (0, 0), 0.3 / GRID * fine)
     canvas = cv2.resize(canvas, x.shape[::-1], interpolation=cv2.INTER_AREA)
     mean = edge.mean()

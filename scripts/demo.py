@@ -20,8 +20,8 @@ from pathlib import Path
 
 from data_prep.mass import InputError, run
 
-ITERATIONS = {"baseline": 60, "alexnet": 60, "googlenet": 40}
-BATCH = {"baseline": 32, "alexnet": 32, "googlenet": 32}  # smaller than the paper's: more steps in the time there is
+ITERATIONS = {"baseline": 60, "alexnet": 80, "googlenet": 100}
+BATCH = {"baseline": 32, "alexnet": 32, "googlenet": 16}  # smaller than the paper's: more steps in the time there is
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patients", type=int, default=120, help="synthetic patients (default: 120)")
-    parser.add_argument("--iterations", type=int, help="of each net (default: 40 to 60)")
+    parser.add_argument("--iterations", type=int, help="of each net (default: 60 to 100)")
     parser.add_argument("--work", type=Path, default=Path("."), help="where data/ and runs/ are (default: here)")
     parser.add_argument("--out", type=Path, default=Path("results/demo"), help="default: results/demo")
     return parser.parse_args()

@@ -117,6 +117,7 @@ def test_scanners_invert_their_calibration(scanner):
     np.testing.assert_allclose(density.optical_density(scanner.grey(densities), calibration), densities, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_bytes_whatever_the_workers(tmp_path):
     synthetic.ensure(tmp_path / "one", 3, 9, 400, workers=1)
     synthetic.ensure(tmp_path / "three", 3, 9, 400, workers=3)
@@ -126,6 +127,7 @@ def test_the_same_seed_makes_the_same_bytes_whatever_the_workers(tmp_path):
     assert one.keys() != contents(tmp_path / "other").keys() or one != contents(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_patient_is_the_same_at_any_resolution(tmp_path):
     for resolution in (400, 100):
         synthetic.ensure(tmp_path / str(resolution), 2, 1, resolution)
