@@ -28,6 +28,7 @@ from data_prep import boxes, crops, cut, ddsm, lmdb_io, manifest, provenance, su
 from data_prep.mass import Film, InputError, Mass, run
 from data_prep.new_folder import new_folder
 from data_prep.split import SPLITS, read_split, split_patients, write_split
+from data_prep.workers import worker_pool
 
 READERS = {"ddsm": ddsm, "boxes": boxes, "synthetic": ddsm}  # a synthetic set is DDSM case folders
 DEFAULT_ROOT = {"ddsm": Path("data/ddsm"), "synthetic": Path("data/synthetic")}
@@ -167,7 +168,7 @@ def write_databases(
                 yield from film.packed
                 bar.update(len(film.packed))
 
-    with cut.worker_pool(args.workers) as pool:
+    with worker_pool(args.workers) as pool:
         fingerprints = {name: lmdb_io.write(folder / name, packed(name), crops.SIZE, expected[name]) for name in SPLITS}
     return fingerprints, pixel_sum / max(len(fingerprints["train"]), 1), unreadable
 

@@ -1,15 +1,10 @@
 """Cut every crop of every film, in worker processes: each film is decoded once for all its masses and windows."""
 
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
 
-import cv2
 import numpy as np
 
 from data_prep import crops
@@ -62,26 +57,8 @@ def cut_film(job: FilmJob) -> CutFilm:
     return CutFilm(job.film, packed, pixel_sum)
 
 
-@contextmanager
-def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool for cut_films; InputError when one of its processes dies."""
-    # a fresh server process: forking this one, which runs Caffe's and OpenCV's threads, could deadlock
-    pool = ProcessPoolExecutor(workers, get_context("forkserver"), initializer=_prepare_worker)
-    try:
-        yield pool
-    except BrokenProcessPool:
-        raise InputError("a worker process died, perhaps for want of memory; try again with fewer --workers") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _prepare_worker() -> None:
-    cv2.setNumThreads(1)  # there is a process for each core already
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
-
-
 def cut_films(pool: ProcessPoolExecutor, jobs: Iterable[FilmJob], workers: int) -> Iterator[CutFilm]:
-    """Yield the cut films in whatever order they are done."""
+    """Yield the cut films in whatever order the pool's `workers` processes finish them."""
     jobs = iter(jobs)
     pending = {pool.submit(cut_film, job) for job in islice(jobs, FILMS_IN_FLIGHT * workers)}
     while pending:

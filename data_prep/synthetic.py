@@ -13,14 +13,10 @@ whatever the number of workers. A folder that holds the very set asked for is le
 import argparse
 import json
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import cv2
@@ -31,6 +27,7 @@ from data_prep import ddsm, lesion, ljpeg, phantom
 from data_prep.lesion import Lesion
 from data_prep.mass import InputError, run
 from data_prep.new_folder import new_folder
+from data_prep.workers import worker_pool
 
 DEFAULTS = {"patients": 120, "seed": 1, "resolution": 100.0}
 DRAWING = 1
@@ -138,33 +135,15 @@ def _words(parameters: dict) -> str:
 def _make(folder: Path, parameters: dict, workers: int) -> None:
     """Write the whole set; nothing appears under `folder` before it is whole."""
     ljpeg.codec()  # say at once if it is not there
-    with new_folder(folder) as working:
-        pool = ProcessPoolExecutor(workers, get_context("forkserver"), initializer=_prepare_worker)
+    with new_folder(folder) as working, worker_pool(workers) as pool:
         jobs = [
             pool.submit(write_case, working, index, parameters["seed"], parameters["resolution"])
             for index in range(parameters["patients"])
         ]
-        try:
-            for job in tqdm(as_completed(jobs), total=len(jobs), desc=folder.name, unit="patient", disable=None):
-                job.result()
-        except BrokenProcessPool:
-            raise InputError("a worker process died, perhaps for want of memory; use fewer --workers") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for job in tqdm(as_completed(jobs), total=len(jobs), desc=folder.name, unit="patient", disable=None):
+            job.result()
         (working / "README.txt").write_text(README)
         (working / RECORD).write_text(json.dumps(parameters, indent=1) + "\n")
-
-
-def _prepare_worker() -> None:
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this worker when the main process is killed: it would wait for work for ever."""
-    parent_process().join()
-    os._exit(1)
 
 
 def write_case(root: Path, index: int, seed: int, resolution: float) -> None:

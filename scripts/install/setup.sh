@@ -184,7 +184,6 @@ main() {
     exec 9>"$cache/lock"
     flock -n 9 || { echo "Waiting for another setup to end" && flock 9; }
     trap tell_of_failure EXIT
-    : >"$log"
 
     need_packages
     python=$(find_python)
@@ -196,6 +195,7 @@ main() {
         return
     fi
 
+    : >"$log"
     step "Making .venv with the Python packages" make_venv
     if ! compgen -G "$cache/$key/*.whl" >/dev/null; then
         step "Getting Caffe's source" get_source

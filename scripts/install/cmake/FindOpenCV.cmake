@@ -1,5 +1,5 @@
 # Finds OpenCV 4 from its headers and libraries: Debian ships OpenCV's CMake config only with the full libopencv-dev
-# (about 1 GB with what it pulls in), and Caffe needs three small parts of it.
+# (350 MB more), and Caffe needs three small parts of it.
 find_path(OpenCV_INCLUDE_DIRS opencv2/core.hpp PATH_SUFFIXES opencv4)
 foreach(part core imgproc imgcodecs)
   find_library(OpenCV_${part}_LIBRARY opencv_${part})
