@@ -41,10 +41,10 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def create(folder: Path, settings: Settings, gpu: str | None) -> None:
+def create(folder: Path, settings: Settings, about: dict) -> None:
     """Make a new run's folder; run.json comes last, so that a folder which has it can be resumed."""
     write_prototxts(folder, settings)
-    write_json(folder / "run.json", asdict(settings) | {"gpu": gpu})
+    write_json(folder / "run.json", asdict(settings) | about)
 
 
 def write_prototxts(folder: Path, settings: Settings) -> None:
@@ -104,8 +104,8 @@ def write_json(path: Path, content: dict) -> None:
         working.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def read_run(folder: Path) -> tuple[Settings, str | None]:
-    """Return a run's settings and the GPU that it used last.
+def read_run(folder: Path) -> tuple[Settings, dict]:
+    """Return a run's settings, and all that its run.json says.
 
     Raises InputError when the folder holds no run, or one that began under another name: Caffe's files hold paths.
     """
@@ -120,7 +120,7 @@ def read_run(folder: Path) -> tuple[Settings, str | None]:
     own, named = folder / TRAIN_VAL, nets.read_prototxt(folder / SOLVER, "SolverParameter").net
     if not Path(named).exists() or not own.samefile(named):
         raise InputError(f"{folder}: began as {Path(named).parent}; give it that name, and type from the same place")
-    return settings, content["gpu"]
+    return settings, content
 
 
 def trim_log(folder: Path, iteration: int) -> None:

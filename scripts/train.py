@@ -29,23 +29,25 @@ def main() -> None:
     args = parse_args()
     folder = args.out or Path("runs") / args.net
     if args.resume:
-        settings, gpu = run_folder.read_run(folder)
+        settings, content = run_folder.read_run(folder)
         check_same(args, folder, settings)
-        gpu = None if args.cpu else args.gpu or gpu
+        gpu = None if args.cpu else args.gpu or content["gpu"]
+        about = describe(gpu) | {"command": content["command"]}  # the one that began the run
     else:
         if folder.exists():
             raise InputError(f"{folder}: exists already; go on with --resume, or give another --out")
         settings, gpu = new_settings(args), args.gpu
+        about = describe(gpu)
     check_data(settings)
     done, progress = snapshots.newest_whole(folder)
     if settings.weights and not done:
         check_weights(settings)
     nets.set_mode(gpu)
     if not args.resume:
-        run_folder.create(folder, settings, gpu)
+        run_folder.create(folder, settings, about)
     with run_folder.locked(folder):
         if done < settings.iterations:
-            train(folder, settings, gpu, done, progress)
+            train(folder, settings, about, done, progress)
     weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
     print(f"{weights}: finished; next: python scripts/eval.py --weights {shlex.quote(str(weights))}")
 
@@ -85,7 +87,7 @@ def positive(text: str) -> int:
     return number
 
 
-def train(folder: Path, settings: Settings, gpu: str | None, done: int, progress: snapshots.Progress) -> None:
+def train(folder: Path, settings: Settings, about: dict, done: int, progress: snapshots.Progress) -> None:
     """Train from the snapshot after `done` iterations (0: the start) to the end; SystemExit after a stop signal."""
     stop = stop_signals()
     with run_folder.quiet_solver(folder, resuming=done > 0) as path:
@@ -97,12 +99,11 @@ def train(folder: Path, settings: Settings, gpu: str | None, done: int, progress
         print(f"{folder}: going on after iteration {done} of {settings.iterations}", flush=True)
         solver.restore(str(snapshots.file_of(folder, done, ".solverstate")))
         training.replay_data(solver, done, stop)
-    content = asdict(settings) | describe(gpu)
 
     def save() -> None:
         snapshots.save(solver, folder, progress)
         state = {"iteration": solver.iter, "seconds": round(progress.seconds, 1)}
-        run_folder.write_json(folder / "run.json", content | state)
+        run_folder.write_json(folder / "run.json", asdict(settings) | about | state)
 
     training.iterate(solver, folder, settings, progress, save, stop)
     if solver.iter < settings.iterations:

@@ -199,6 +199,7 @@ def test_stopped_and_resumed_run_equals_one_that_never_stopped(net, sent, root):
     assert weights_after(whole, 11) == weights_after(stopped, 11)
     assert without_seconds(whole) == without_seconds(stopped)
     assert len(log(whole)) == 6
+    assert "--iterations 11" in json.loads((stopped / "run.json").read_text())["command"]  # not that of the resuming
 
 
 @pytest.mark.slow
