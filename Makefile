@@ -15,7 +15,7 @@ lint: setup  ## check the Python files' style
 	.venv/bin/ruff format --check .
 
 clean:  ## remove .venv and what tools left; keeps data, weights, runs and the cached Caffe
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: help setup demo test lint clean

@@ -11,6 +11,7 @@ comes from a file of the run, which is copied beside the page.
 import argparse
 import base64
 import csv
+import io
 import json
 import shutil
 import sys
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
+from PIL import Image
 
 from data_prep import lmdb_io, manifest, summary
 from data_prep.mass import InputError, run
@@ -120,8 +122,16 @@ def describe(runs: list[Run], title: str, out: Path) -> dict:
         "paper": paper,
         "wilson": {net: paper.wilson(row.counts) for net, row in paper.TEST.items()},
         "cell": score_table.interval,
-        "picture": lambda name: base64.b64encode((out / name).read_bytes()).decode(),
+        "picture": lambda name: embed(out / name),
     }
+
+
+def embed(path: Path) -> str:
+    """Return a picture as a data URI, in WebP: a fifth of the PNG's size, as the page holds them all."""
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").save(buffer, "WEBP", quality=90)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def count_table(content: dict) -> list[tuple[str, list[int], str]]:

@@ -35,7 +35,7 @@ def test_the_page_holds_its_pictures_and_needs_nothing_else(demo):
     page = (demo[0] / "results" / "report.html").read_text()
     sources = re.findall(r'<img src="([^"]{0,40})', page)
     assert len(sources) == 1 + 4 * len(NETS)
-    assert all(source.startswith("data:image/png;base64,iVBOR") for source in sources)
+    assert all(source.startswith("data:image/webp;base64,UklGR") for source in sources)
     assert "http" not in re.sub(r"<code>.*?</code>", "", page)
     html.parser.HTMLParser().feed(page)
 
