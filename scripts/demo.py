@@ -28,7 +28,7 @@ def main() -> None:
     args = parse_args()
     started = time.monotonic()
     data, runs = args.work / "data" / "demo", args.work / "runs" / "demo"
-    for folder in (data, runs, args.out):
+    for folder in (data, runs):  # never --out, which may be any folder of the user's: the page's files are replaced
         shutil.rmtree(folder, ignore_errors=True)
     films = args.work / "data" / "synthetic"
     python("data_prep/synthetic.py", "--out", films, "--patients", args.patients)
