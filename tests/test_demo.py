@@ -17,6 +17,8 @@ NETS = ("baseline", "alexnet", "googlenet")
 def demo(tmp_path_factory) -> tuple[Path, str]:
     """Return the folder that holds a small demo's work and page, and what it printed."""
     work = tmp_path_factory.mktemp("demo")
+    (work / "results").mkdir()
+    (work / "results" / "own.txt").write_text("the user's own")
     command = [sys.executable, "scripts/demo.py", "--patients", "24", "--iterations", "2"]
     command += ["--work", str(work), "--out", str(work / "results")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
@@ -38,6 +40,11 @@ def test_the_page_holds_its_pictures_and_needs_nothing_else(demo):
     assert all(source.startswith("data:image/webp;base64,UklGR") for source in sources)
     assert "http" not in re.sub(r"<code>.*?</code>", "", page)
     html.parser.HTMLParser().feed(page)
+
+
+@pytest.mark.slow
+def test_what_else_is_in_the_pages_folder_stays(demo):
+    assert (demo[0] / "results" / "own.txt").read_text() == "the user's own"
 
 
 @pytest.mark.slow
