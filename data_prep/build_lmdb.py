@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", choices=READERS, help="what --root holds (default: ddsm if data/ddsm exists)")
     parser.add_argument("--root", type=Path, help="folder of case folders, or the CSV of boxes")
-    parser.add_argument("--out", type=Path, default=Path("data/lmdb"), help="new folder (default: data/lmdb)")
+    parser.add_argument("--out", type=Path, default=manifest.DEFAULT, help="new folder (default: data/lmdb)")
     parser.add_argument("--context", choices=crops.CONTEXTS, default="large", help="large: 2 x box; small: box + 50 px")
     parser.add_argument("--no-aug", action="store_true", help="one upright crop a mass in the training set as well")
     parser.add_argument("--callback-only", action="store_true", help="leave BENIGN_WITHOUT_CALLBACK masses out")

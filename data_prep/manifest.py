@@ -16,6 +16,8 @@ from data_prep.mass import InputError, Mass
 
 JSON = "manifest.json"
 CSV = "manifest.csv"
+DEFAULT = Path("data/lmdb")
+"""The database that the hand-written prototxt files name, so what a `caffe train` typed by hand trains on."""
 CORNERS = ("x0", "y0", "x1", "y1")
 COLUMNS = (
     *("mass_id", "patient", "film", "side", "view", "abnormality", "pathology"),

@@ -1,7 +1,9 @@
 """Where a result comes from: the commit of this repository and the versions of what computed it."""
 
 import platform
+import shlex
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +17,11 @@ def commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def command() -> str:
+    """Return the running script's command as one types it from the repository's root."""
+    return shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -18,8 +18,6 @@ from data_prep.split import SPLITS
 from scripts import nets
 
 RUNS = Path("runs")
-DEFAULT_DATA = Path("data/lmdb")
-"""The database that the hand-written prototxt files name, so what a `caffe train` typed by hand trains on."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Chosen:
     """A net's weights and the database to use them on.
 
     `run` is run.json of the folder that holds the weights, empty for a snapshot without one (a `caffe train` typed by
-    hand); `trained_on` is the database that it names, or DEFAULT_DATA.
+    hand); `trained_on` is the database that it names, or the default one.
     """
 
     net: str
@@ -75,8 +73,8 @@ def choose(args: argparse.Namespace) -> Chosen:
     weights = args.weights or nets.newest_snapshot(_folder(args.run) if args.run else RUNS)
     net = nets.net_of(weights)
     run = _run_json(weights.parent / "run.json")
-    data = args.data or Path(run.get("data", DEFAULT_DATA))
-    trained_on = Path(run.get("data", DEFAULT_DATA))
+    data = args.data or Path(run.get("data", manifest.DEFAULT))
+    trained_on = Path(run.get("data", manifest.DEFAULT))
     chosen = Chosen(net, weights, data, args.split, manifest.read_json(data), run, trained_on)
     how = "" if args.weights or args.run else " (newest under runs/; choose with --weights or --run)"
     print(f"weights: {weights}{how}\ndata: {data}, {args.split} split, source: {chosen.manifest['source']}")

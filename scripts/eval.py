@@ -11,8 +11,6 @@ intervals resample patients (scripts/metrics.py).
 
 import csv
 import hashlib
-import json
-import shlex
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -25,7 +23,7 @@ from data_prep import lmdb_io, manifest, provenance
 from data_prep.mass import run
 from scripts import chosen as choice
 from scripts import figures, metrics, nets, score_table
-from scripts.whole_file import whole_file
+from scripts.whole_file import whole_file, write_json
 
 FIELDS = ("mass_id", "patient", "film", "side", "view", "pathology", "label", "probability", "predicted")
 BATCH = 16  # more only takes memory: on a CPU it is no faster
@@ -86,7 +84,7 @@ def summarise(chosen: choice.Chosen, rows: list[dict]) -> dict:
         "metrics": {name: estimate._asdict() for name, estimate in estimates.items()},
         "interval": {"level": metrics.LEVEL, "by": "patient", "draws": metrics.DRAWS, "seed": metrics.SEED},
         "doubts": choice.doubts(chosen),
-        "command": shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": provenance.command(),
         "commit": provenance.commit(),
         "versions": provenance.versions("numpy", "scikit-learn"),
     }
@@ -103,8 +101,7 @@ def write(out: Path, summary: dict, rows: list[dict]) -> None:
     heading = score_table.heading(summary["net"], summary["split"], summary["source"])
     with whole_file(out / "metrics.md") as path:
         path.write_text(f"# {heading}\n\n{score_table.render(summary)}")
-    with whole_file(out / "metrics.json") as path:
-        path.write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(out / "metrics.json", summary)
 
 
 def draw(out: Path, summary: dict, rows: list[dict]) -> None:

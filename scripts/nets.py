@@ -6,11 +6,13 @@ layers from deploy.prototxt. Caffe aborts the whole process on bad input, so wha
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from google.protobuf import text_format
 
+from data_prep import lmdb_io
 from data_prep.mass import InputError
 from scripts.weights import check_fit, read_weights, shapes_of, stored_layers
 
@@ -111,17 +113,24 @@ def preprocess(net: str, images: np.ndarray, data: Path) -> np.ndarray:
     Centre crop, mean, scale, as the net's train_val.prototxt says. `data` is the LMDB folder whose mean.binaryproto
     is taken where the net wants a mean file.
     """
-    from data_prep import lmdb_io  # here, as it needs Caffe's protobuf module
-
-    transform = data_layer(read_prototxt(prototxt(net, "train_val")), "TEST").transform_param
-    size = transform.crop_size
-    rows, columns = ((side - size) // 2 for side in images.shape[1:])
-    window = np.s_[..., rows : rows + size, columns : columns + size]
+    transform = _test_transform(net)
     if transform.HasField("mean_file"):
-        mean = lmdb_io.read_mean(data / lmdb_io.MEAN)[window]
+        mean = centre_crop(lmdb_io.read_mean(data / lmdb_io.MEAN), transform.crop_size)
     else:
         mean = np.array(transform.mean_value, np.float32)[:, None, None]
-    return (images[window][:, None].astype(np.float32) - mean) * np.float32(transform.scale)
+    images = centre_crop(images, transform.crop_size)[:, None].astype(np.float32)
+    return (images - mean) * np.float32(transform.scale)
+
+
+@cache  # a set is preprocessed in many batches, and GoogLeNet's file takes a while to parse
+def _test_transform(net: str):
+    return data_layer(read_prototxt(prototxt(net, "train_val")), "TEST").transform_param
+
+
+def centre_crop(images: np.ndarray, size: int) -> np.ndarray:
+    """Return the middle size x size of images (..., rows, columns), as Caffe's TEST transformer cuts it."""
+    top, left = ((side - size) // 2 for side in images.shape[-2:])
+    return images[..., top : top + size, left : left + size]
 
 
 def score_blob(caffe_net) -> str:

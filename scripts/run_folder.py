@@ -22,7 +22,7 @@ from google.protobuf import text_format
 from data_prep.mass import InputError
 from scripts import nets
 from scripts.settings import Settings
-from scripts.whole_file import whole_file
+from scripts.whole_file import whole_file, write_json
 
 COLUMNS = ("iteration", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
 TRAIN_VAL, SOLVER = "train_val.prototxt", "solver.prototxt"
@@ -96,12 +96,6 @@ def quiet_solver(folder: Path, resuming: bool) -> Iterator[Path]:
         yield path
     finally:
         path.unlink()
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file that is never seen half written."""
-    with whole_file(path) as working:
-        working.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_run(folder: Path) -> tuple[Settings, dict]:

@@ -40,7 +40,7 @@ def main() -> None:
     choice.check_numbers(chosen, found["scores"])
     found["keys"] = np.array([record.key for record in records])
     found["labels"] = np.array([record.label for record in records])
-    found["images"] = centre(images, found["maps"].shape[-1])
+    found["images"] = nets.centre_crop(images, found["maps"].shape[-1])
     write(out, chosen, found)
     print(f"{out}: saliency.png, saliency.npz")
 
@@ -120,12 +120,6 @@ def gradient(net, inputs: np.ndarray, classes: np.ndarray) -> np.ndarray:
     one_hot[np.arange(len(inputs)), classes] = 1
     maker = [layer for layer, tops in net.top_names.items() if scores in tops][-1]
     return net.backward(start=maker)[net.inputs[0]].copy()
-
-
-def centre(images: np.ndarray, size: int) -> np.ndarray:
-    """Return the middle size x size of images (n, rows, columns): what the net's centre crop shows it."""
-    top, left = (images.shape[1] - size) // 2, (images.shape[2] - size) // 2
-    return images[:, top : top + size, left : left + size]
 
 
 def write(out: Path, chosen: choice.Chosen, found: dict[str, np.ndarray]) -> None:

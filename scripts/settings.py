@@ -59,7 +59,7 @@ def new_settings(args: argparse.Namespace) -> Settings:
         )
     train_val = nets.read_prototxt(nets.prototxt(args.net, "train_val"))
     solver = nets.read_prototxt(nets.solver_prototxt(args.net), "SolverParameter")
-    data = args.data or Path("data/lmdb")
+    data = args.data or manifest.DEFAULT
     digest = manifest.read_json(data)["digest"]
     images = {split: lmdb_io.count(data / split) for split in ("train", "val")}
     for split, count in images.items():

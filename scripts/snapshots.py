@@ -16,8 +16,9 @@ from google.protobuf.message import DecodeError
 
 from data_prep.mass import InputError
 from scripts import nets
-from scripts.run_folder import SOLVER, write_json
+from scripts.run_folder import SOLVER
 from scripts.weights import stored_layers
+from scripts.whole_file import write_json
 
 ENDINGS = (".caffemodel", ".json", ".solverstate")
 

@@ -23,6 +23,7 @@ from data_prep import provenance
 from data_prep.mass import InputError, run
 from scripts import nets, run_folder, snapshots, training
 from scripts.settings import Settings, check_data, check_same, check_weights, new_settings
+from scripts.whole_file import write_json
 
 
 def main() -> None:
@@ -103,7 +104,7 @@ def train(folder: Path, settings: Settings, about: dict, done: int, progress: sn
     def save() -> None:
         snapshots.save(solver, folder, progress)
         state = {"iteration": solver.iter, "seconds": round(progress.seconds, 1)}
-        run_folder.write_json(folder / "run.json", asdict(settings) | about | state)
+        write_json(folder / "run.json", asdict(settings) | about | state)
 
     training.iterate(solver, folder, settings, progress, save, stop)
     if solver.iter < settings.iterations:
@@ -128,7 +129,7 @@ def describe(gpu: str | None) -> dict:
         models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     return {
         "gpu": gpu,
-        "command": shlex.join(["python", *sys.argv]),
+        "command": provenance.command(),
         "commit": provenance.commit(),
         "versions": provenance.versions("numpy", "protobuf") | {"caffe": nets.import_caffe().__version__},
         "hardware": {"cpu": models[0] if models else "unknown", "cores": len(os.sched_getaffinity(0))},

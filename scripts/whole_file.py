@@ -1,5 +1,6 @@
 """A file that appears under its name only when it is whole."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,3 +24,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
     finally:
         working.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file that is never seen half written."""
+    with whole_file(path) as working:
+        working.write_text(json.dumps(content, indent=2) + "\n")
