@@ -1,0 +1,101 @@
+"""DICOM files: the header and the pixels of one greyscale image, from whatever comes under that name.
+
+Compressed transfer syntaxes (JPEG, JPEG lossless, JPEG-LS, JPEG 2000, RLE) are decoded by GDCM through pydicom.
+MONOCHROME1, where low values are bright, is inverted (DICOM PS3.3 section C.7.6.3.1.2). Nothing is decoded before the
+header's claims are checked against the file: a few damaged bytes can claim a billion pixels.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.pixels import apply_voi_lut
+
+from data_prep.mass import InputError
+
+MOST_PIXELS = 1 << 27  # three times the largest film of DDSM
+LONG_VALUE = 1 << 20  # bytes: a longer value is read only when it is asked for
+
+
+def header(path: Path) -> pydicom.Dataset:
+    """Return a file's header, without pixels; InputError when the file is not DICOM."""
+    return _parse(path, stop_before_pixels=True)
+
+
+def frame_size(dataset: pydicom.Dataset, path: Path) -> tuple[int, int]:
+    """Return (rows, columns) as the header gives them; InputError unless they are those of one greyscale image."""
+    rows, columns = _number(dataset, "Rows", path), _number(dataset, "Columns", path)
+    if min(rows, columns) < 1 or rows * columns > MOST_PIXELS:
+        raise InputError(f"{path}: its DICOM header claims {rows} x {columns} pixels; the file is damaged")
+    frames = _number(dataset, "NumberOfFrames", path, 1)
+    if frames > 1:
+        raise InputError(f"{path}: holds {frames} frames; give a file of the one film that is meant")
+    kind = dataset.get("PhotometricInterpretation", "")
+    if kind not in ("MONOCHROME1", "MONOCHROME2") or dataset.get("SamplesPerPixel", 1) != 1:
+        raise InputError(f"{path}: not a greyscale image (photometric interpretation '{kind}')")
+    return rows, columns
+
+
+def stored(path: Path) -> np.ndarray:
+    """Return the stored values as uint8 or uint16 (rows, columns): all their bits, bright tissue high.
+
+    Signed values are shifted so that their least possible one is 0. Raises InputError when there is no such image.
+    """
+    dataset, values = _pixels(path)
+    top = (1 << _number(dataset, "BitsStored", path)) - 1
+    values = values.astype(np.int32)
+    if dataset.get("PixelRepresentation"):
+        values += (top + 1) // 2
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        values = top - values
+    return values.clip(0, top).astype(np.uint8 if top <= 255 else np.uint16)
+
+
+def shown(path: Path) -> np.ndarray:
+    """Return an image as its header asks to show it, float32 (rows, columns), bright tissue high.
+
+    The header's look-up table or first window is applied (DICOM PS3.3 section C.11.2); without one these are the
+    stored values. Raises InputError when there is no such image.
+    """
+    dataset, values = _pixels(path)
+    try:
+        values = np.asarray(apply_voi_lut(values, dataset), np.float32)
+    except Exception as error:
+        raise InputError(f"{path}: the window in its header cannot be applied ({_words(error)})") from None
+    return -values if dataset.PhotometricInterpretation == "MONOCHROME1" else values
+
+
+def _pixels(path: Path) -> tuple[pydicom.Dataset, np.ndarray]:
+    """Return the whole file's dataset and its pixels as they are stored, integers (rows, columns)."""
+    size = frame_size(header(path), path)
+    dataset = _parse(path, stop_before_pixels=False)
+    bits = _number(dataset, "BitsStored", path), _number(dataset, "BitsAllocated", path)
+    if not 1 <= bits[0] <= bits[1] <= 16:
+        raise InputError(f"{path}: {bits[0]} bits stored of {bits[1]} allocated; at most 16 can be read")
+    try:
+        values = dataset.pixel_array
+    except Exception as error:
+        raise InputError(f"{path}: its pixels cannot be decoded ({_words(error)})") from None
+    if values.shape != size:
+        raise InputError(f"{path}: holds {values.shape} pixels where its header says {size}; the file is damaged")
+    return dataset, values
+
+
+def _parse(path: Path, stop_before_pixels: bool) -> pydicom.Dataset:
+    try:
+        return pydicom.dcmread(path, defer_size=LONG_VALUE, stop_before_pixels=stop_before_pixels)
+    # pydicom lets whatever goes wrong inside it out: struct.error, KeyError, RecursionError, NotImplementedError ...
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read as DICOM ({_words(error)})") from None
+
+
+def _number(dataset: pydicom.Dataset, name: str, path: Path, otherwise: int = 0) -> int:
+    try:
+        return int(dataset.get(name) or otherwise)
+    except Exception:
+        raise InputError(f"{path}: {name} in its DICOM header is not a number; the file is damaged") from None
+
+
+def _words(error: Exception) -> str:
+    """An error's message in one line, for some of pydicom's are several."""
+    return " ".join(str(error).split()) or type(error).__name__
