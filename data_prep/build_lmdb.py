@@ -2,6 +2,7 @@
 
     python data_prep/build_lmdb.py                                      # data/ddsm if there, else the synthetic set
     python data_prep/build_lmdb.py --source ddsm --root data/ddsm
+    python data_prep/build_lmdb.py --source cbis --root data/cbis --official-split
     python data_prep/build_lmdb.py --source boxes --root masses.csv --context small --no-aug --out data/small
     python data_prep/build_lmdb.py --source ddsm --split data/lmdb/split.csv --no-aug --out data/large_noaug
 
@@ -15,8 +16,9 @@ import argparse
 import os
 import shutil
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,14 +26,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_prep import boxes, crops, cut, ddsm, lmdb_io, manifest, provenance, summary, synthetic
+from data_prep import boxes, cbis, crops, cut, ddsm, lmdb_io, manifest, provenance, summary, synthetic, synthetic_cbis
 from data_prep.mass import Film, InputError, Mass, run
 from data_prep.new_folder import new_folder
 from data_prep.split import SPLITS, read_split, split_patients, write_split
 from data_prep.workers import worker_pool
 
-READERS = {"ddsm": ddsm, "boxes": boxes, "synthetic": ddsm}  # a synthetic set is DDSM case folders
-DEFAULT_ROOT = {"ddsm": Path("data/ddsm"), "synthetic": Path("data/synthetic")}
+READERS = {"ddsm": ddsm, "cbis": cbis, "boxes": boxes, "synthetic": ddsm}  # a synthetic set is DDSM case folders
+DEFAULT_ROOT = {"ddsm": Path("data/ddsm"), "cbis": Path("data/cbis"), "synthetic": Path("data/synthetic")}
 ROTATIONS, CROPS = 5, 5  # paper, section 4.2: 25 times the training set
 BYTES_A_RECORD = 48_000  # on disk, about: a 227 x 227 PNG of film in LMDB's pages
 
@@ -39,10 +41,9 @@ BYTES_A_RECORD = 48_000  # on disk, about: a 227 x 227 PNG of film in LMDB's pag
 def main() -> None:
     args = parse_args()
     choose_source(args)
-    masses = read_masses(args)
-    with new_folder(args.out) as folder:
-        table, left_out = build(folder, masses, args)
-    print(summary.render(table, left_out))
+    with new_folder(args.out) as folder, worker_pool(args.workers) as pool:
+        table, account = build(folder, read_masses(args, pool), args, pool)
+    print(summary.render(table, account))
     print(f"{args.out}: finished; next: python scripts/train.py --net baseline --data {args.out}")
 
 
@@ -54,7 +55,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--context", choices=crops.CONTEXTS, default="large", help="large: 2 x box; small: box + 50 px")
     parser.add_argument("--no-aug", action="store_true", help="one upright crop a mass in the training set as well")
     parser.add_argument("--callback-only", action="store_true", help="leave BENIGN_WITHOUT_CALLBACK masses out")
-    parser.add_argument("--split", type=Path, help="use this split (CSV: patient,split) instead of a new one")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--split", type=Path, help="use this split (CSV: patient,split) instead of a new one")
+    which.add_argument(
+        "--official-split", action="store_true", help="CBIS-DDSM's own test set; val out of its training"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of split, augmentation and order (default: 1)")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: cores)")
     return parser.parse_args()
@@ -72,13 +77,13 @@ def choose_source(args: argparse.Namespace) -> None:
         raise InputError(f"--source {args.source} needs --root, the file or folder to read")
     if args.source == "synthetic":
         synthetic.ensure(args.root)
-    elif synthetic.is_synthetic(args.root):
-        args.source = "synthetic"  # made films are never passed off as real ones, however they are named
+    if args.official_split and args.source != "cbis":
+        raise InputError(f"--official-split: --source {args.source} has none; CBIS-DDSM (--source cbis) has")
 
 
-def read_masses(args: argparse.Namespace) -> list[Mass]:
+def read_masses(args: argparse.Namespace, pool: ProcessPoolExecutor) -> list[Mass]:
     """Return every lesion of the source; InputError when none can be used, or two have one name."""
-    masses = READERS[args.source].masses(args.root)
+    masses = READERS[args.source].masses(args.root, pool.map)
     if args.callback_only:
         dropped = [mass for mass in masses if mass.pathology == "BENIGN_WITHOUT_CALLBACK"]
         masses = leave_out(masses, {mass.mass_id: "benign without callback" for mass in dropped})
@@ -86,7 +91,8 @@ def read_masses(args: argparse.Namespace) -> list[Mass]:
         if one.mass_id == other.mass_id:
             raise InputError(f"{args.root}: two lesions are called {one.mass_id} ({one.film.path}, {other.film.path})")
     if all(mass.reason for mass in masses):
-        kinds = ", ".join(f"{number} {reason}" for reason, number in summary.reasons(masses).most_common())
+        reasons = Counter(mass.reason.partition(":")[0] for mass in masses)
+        kinds = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
         raise InputError(f"{args.root}: none of its {len(masses)} lesions can be used ({kinds}; {masses[0].reason})")
     return masses
 
@@ -96,16 +102,18 @@ def leave_out(masses: Iterable[Mass], reasons: dict[str, str]) -> list[Mass]:
     return [replace(m, reason=m.reason or reasons.get(m.mass_id, "")) for m in masses]
 
 
-def build(folder: Path, masses: list[Mass], args: argparse.Namespace) -> tuple[summary.Table, summary.Reasons]:
-    """Fill `folder`; return its counts, and those of the lesions left out.
+def build(
+    folder: Path, masses: list[Mass], args: argparse.Namespace, pool: ProcessPoolExecutor
+) -> tuple[summary.Table, summary.Account]:
+    """Fill `folder`; return its counts, and the account of what was left out.
 
     Some damage shows only when a film is decoded. Such a film's masses are listed, then split and databases are made
     anew without them, so that validation and test stay balanced.
     """
     while True:
         used = [mass for mass in masses if not mass.reason]
-        split = read_split(args.split, used) if args.split else split_patients(used, args.seed)
-        fingerprints, mean, unreadable = write_databases(folder, used, split, args)
+        split = choose_split(used, args)
+        fingerprints, mean, unreadable = write_databases(folder, used, split, args, pool)
         if not unreadable:
             break
         for problem in unreadable.values():
@@ -119,37 +127,50 @@ def build(folder: Path, masses: list[Mass], args: argparse.Namespace) -> tuple[s
     write_split(folder / "split.csv", split)
     manifest.write_csv(folder, masses, split)
     table = summary.counts(used, split, {name: len(fingerprints[name]) for name in SPLITS})
-    left_out = summary.reasons(masses)
-    manifest.write_json(folder, describe(args, table, left_out, fingerprints))
-    return table, left_out
+    account = summary.account(masses)
+    manifest.write_json(folder, describe(args, table, account, fingerprints))
+    return table, account
+
+
+def choose_split(masses: list[Mass], args: argparse.Namespace) -> dict[str, str]:
+    """Return each patient's set: from the file given, around the official test set, or anew."""
+    if args.split:
+        return read_split(args.split, masses)
+    return split_patients(masses, args.seed, cbis.official_test(masses) if args.official_split else ())
 
 
 def describe(
     args: argparse.Namespace,
     table: summary.Table,
-    left_out: summary.Reasons,
+    account: summary.Account,
     fingerprints: dict[str, dict[str, bytes]],
 ) -> dict:
     """Return what manifest.json says."""
     return {
-        "source": args.source,
+        # made films are never passed off as real ones, however they are named
+        "source": "synthetic" if is_made(args.root) else args.source,
         "root": str(args.root),
         "context": args.context,
         "rotations": 0 if args.no_aug else ROTATIONS,
         "crops": 0 if args.no_aug else CROPS,
         "callback_only": args.callback_only,
-        "split": str(args.split) if args.split else "made by seed",
+        "split": str(args.split) if args.split else "official" if args.official_split else "made by seed",
         "seed": args.seed,
         "counts": table,
-        "left_out": dict(left_out),
+        "account": account,
         "digest": lmdb_io.digest({f"{name}/{key}": sha for name in SPLITS for key, sha in fingerprints[name].items()}),
         "commit": provenance.commit(),
         "versions": provenance.versions("numpy", "opencv-python-headless", "lmdb"),
     }
 
 
+def is_made(root: Path) -> bool:
+    """Whether the films are of a synthetic set, in either format."""
+    return synthetic.is_synthetic(root) or synthetic_cbis.is_synthetic(root)
+
+
 def write_databases(
-    folder: Path, masses: list[Mass], split: dict[str, str], args: argparse.Namespace
+    folder: Path, masses: list[Mass], split: dict[str, str], args: argparse.Namespace, pool: ProcessPoolExecutor
 ) -> tuple[dict[str, dict[str, bytes]], np.ndarray, dict[Film, str]]:
     """Write train, val and test; return their records' fingerprints, the training mean, and unreadable films."""
     jobs = {name: film_jobs(masses, split, name, args) for name in SPLITS}
@@ -168,8 +189,7 @@ def write_databases(
                 yield from film.packed
                 bar.update(len(film.packed))
 
-    with worker_pool(args.workers) as pool:
-        fingerprints = {name: lmdb_io.write(folder / name, packed(name), crops.SIZE, expected[name]) for name in SPLITS}
+    fingerprints = {name: lmdb_io.write(folder / name, packed(name), crops.SIZE, expected[name]) for name in SPLITS}
     return fingerprints, pixel_sum / max(len(fingerprints["train"]), 1), unreadable
 
 

@@ -1,25 +1,47 @@
 """DICOM files: the header and the pixels of one greyscale image, from whatever comes under that name.
 
-Compressed transfer syntaxes (JPEG, JPEG lossless, JPEG-LS, JPEG 2000, RLE) are decoded by GDCM through pydicom.
-MONOCHROME1, where low values are bright, is inverted (DICOM PS3.3 section C.7.6.3.1.2). Nothing is decoded before the
+Compressed transfer syntaxes are decoded by imagecodecs (JPEG, JPEG lossless, JPEG-LS, JPEG 2000) or by pydicom (RLE):
+GDCM, which pydicom would take for all of them, ends the process on some damaged files. MONOCHROME1, where low values are bright, is inverted (DICOM PS3.3 section C.7.6.3.1.2). Nothing is decoded before the
 header's claims are checked against the file: a few damaged bytes can claim a billion pixels.
 """
 
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
+from pydicom import uid
+from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_voi_lut
 
 from data_prep.mass import InputError
 
 MOST_PIXELS = 1 << 27  # three times the largest film of DDSM
+CODECS = {
+    uid.JPEGBaseline8Bit: imagecodecs.jpeg_decode,
+    uid.JPEGExtended12Bit: imagecodecs.jpeg_decode,
+    uid.JPEGLossless: imagecodecs.jpeg_decode,
+    uid.JPEGLosslessSV1: imagecodecs.jpeg_decode,
+    uid.JPEGLSLossless: imagecodecs.jpegls_decode,
+    uid.JPEGLSNearLossless: imagecodecs.jpegls_decode,
+    uid.JPEG2000Lossless: imagecodecs.jpeg2k_decode,
+    uid.JPEG2000: imagecodecs.jpeg2k_decode,
+}
+"""Decoder of a frame by transfer syntax, for those that pydicom does not decode by itself."""
 LONG_VALUE = 1 << 20  # bytes: a longer value is read only when it is asked for
 
 
 def header(path: Path) -> pydicom.Dataset:
     """Return a file's header, without pixels; InputError when the file is not DICOM."""
     return _parse(path, stop_before_pixels=True)
+
+
+def text(dataset: pydicom.Dataset, name: str) -> str:
+    """Return a header value as text, "" where it is absent or damaged."""
+    try:
+        return str(dataset.get(name) or "").strip()
+    except Exception:  # a value is parsed when it is asked for, and may turn out to be anything
+        return ""
 
 
 def frame_size(dataset: pydicom.Dataset, path: Path) -> tuple[int, int]:
@@ -30,8 +52,8 @@ def frame_size(dataset: pydicom.Dataset, path: Path) -> tuple[int, int]:
     frames = _number(dataset, "NumberOfFrames", path, 1)
     if frames > 1:
         raise InputError(f"{path}: holds {frames} frames; give a file of the one film that is meant")
-    kind = dataset.get("PhotometricInterpretation", "")
-    if kind not in ("MONOCHROME1", "MONOCHROME2") or dataset.get("SamplesPerPixel", 1) != 1:
+    kind = text(dataset, "PhotometricInterpretation")
+    if kind not in ("MONOCHROME1", "MONOCHROME2") or _number(dataset, "SamplesPerPixel", path, 1) != 1:
         raise InputError(f"{path}: not a greyscale image (photometric interpretation '{kind}')")
     return rows, columns
 
@@ -44,7 +66,7 @@ def stored(path: Path) -> np.ndarray:
     dataset, values = _pixels(path)
     top = (1 << _number(dataset, "BitsStored", path)) - 1
     values = values.astype(np.int32)
-    if dataset.get("PixelRepresentation"):
+    if _number(dataset, "PixelRepresentation", path):
         values += (top + 1) // 2
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         values = top - values
@@ -73,12 +95,22 @@ def _pixels(path: Path) -> tuple[pydicom.Dataset, np.ndarray]:
     if not 1 <= bits[0] <= bits[1] <= 16:
         raise InputError(f"{path}: {bits[0]} bits stored of {bits[1]} allocated; at most 16 can be read")
     try:
-        values = dataset.pixel_array
+        values = _decode(dataset)
     except Exception as error:
         raise InputError(f"{path}: its pixels cannot be decoded ({_words(error)})") from None
     if values.shape != size:
         raise InputError(f"{path}: holds {values.shape} pixels where its header says {size}; the file is damaged")
     return dataset, values
+
+
+def _decode(dataset: pydicom.Dataset) -> np.ndarray:
+    codec = CODECS.get(dataset.file_meta.TransferSyntaxUID)
+    if codec is None:
+        return dataset.pixel_array
+    values = codec(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    if values.itemsize > 2:
+        raise ValueError("more than 16 bits a pixel")
+    return values.astype(np.int16) if dataset.PixelRepresentation else values
 
 
 def _parse(path: Path, stop_before_pixels: bool) -> pydicom.Dataset:

@@ -7,7 +7,7 @@ split is a CSV of two columns, patient and split, that can be committed and give
 import csv
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from data_prep.mass import InputError, Mass
@@ -17,25 +17,28 @@ TRIES = 1000  # shuffles before giving up; real sets succeed at the first, tiny 
 SPLITS = ("train", "val", "test")
 
 
-def split_patients(masses: Iterable[Mass], seed: int) -> dict[str, str]:
+def split_patients(masses: Iterable[Mass], seed: int, test: Collection[str] = ()) -> dict[str, str]:
     """Return each patient's set, "train", "val" or "test"; the same masses and seed give the same split.
 
-    Raises InputError when no choice of whole patients was found that balances both sets exactly.
+    `test` names the patients of a test set that is given, balanced or not; validation is then chosen from the others.
+    Raises InputError when no choice of whole patients was found that balances what is to be chosen exactly.
     """
     patients: dict[str, Counter[int]] = {}
     for mass in masses:
         patients.setdefault(mass.patient, Counter())[mass.label] += 1
+    given = patients.keys() & test
     total = sum(counts.total() for counts in patients.values())
     quota = round(total * SHARE / 2)
     rng = random.Random(seed)
     for _ in range(TRIES if quota else 0):
-        order = sorted(patients)
+        order = sorted(patients.keys() - given)
         rng.shuffle(order)
         val = _fill(order, patients, quota)
-        test = _fill([name for name in order if name not in val], patients, quota)
-        train = patients.keys() - val - test
-        if val and test and _both_classes(train, patients):
-            return {name: "val" if name in val else "test" if name in test else "train" for name in sorted(patients)}
+        held_out = given or _fill([name for name in order if name not in val], patients, quota)
+        train = patients.keys() - val - held_out
+        if val and held_out and _both_classes(train, patients):
+            sets = dict.fromkeys(train, "train") | dict.fromkeys(val, "val") | dict.fromkeys(held_out, "test")
+            return dict(sorted(sets.items()))
     raise InputError(
         f"too few patients to split: {len(patients)} patients with {total} masses do not give a validation and a test "
         f"set of {max(quota, 1)} malignant and {max(quota, 1)} benign masses each, and both classes to train on; "
