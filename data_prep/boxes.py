@@ -1,11 +1,16 @@
-"""Reader of a CSV of boxes: any set of 8-bit mammograms whose masses are marked with rectangles -> Mass records.
+"""Reader of a CSV of boxes or masks: any set of mammograms in which masses are marked -> Mass records.
 
-Columns (others are ignored):
+Columns of the CSV, one row a mass (other columns are ignored):
 
-    image                     path of the film's image (PNG, JPEG, TIFF ...; 8-bit grey), relative to the CSV
+    image                     path of the film's image, relative to the CSV: PNG, JPEG, TIFF, PGM ... or DICOM, of any
+                              depth. 8-bit films are taken as they are, colours as their luminance; deeper films and
+                              DICOM are stretched from their own darkest to their brightest pixel
     patient_id                who; all masses of a patient go into one split
-    x, y, width, height       the mass's bounding box in the image's pixels, top-left corner first
     pathology                 MALIGNANT, BENIGN or BENIGN_WITHOUT_CALLBACK; others are left out and listed
+    x, y, width, height       the mass's bounding box in the image's pixels, top-left corner first; or else
+    mask                      path of an image, of any kind, that is black but for the mass: of the film image's size,
+                              or of another size and the same aspect. The box is that of its largest connected part.
+                              Where a row gives both, the mask counts
     side, view                optional: LEFT or RIGHT, CC or MLO
     abnormality_id            optional: number of the mass in its image; counted where it is not given
     film_width, film_height   optional: the film's size in pixels before the image was shrunk or squashed. Where the
@@ -15,58 +20,84 @@ Columns (others are ignored):
 """
 
 import csv
-from collections import Counter
-from pathlib import Path
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path, PurePath
 from statistics import median
 
 import numpy as np
-from PIL import Image
+from tqdm import tqdm
 
+from data_prep import images
+from data_prep.masks import mask_box
 from data_prep.mass import LABELS, Box, Film, InputError, Mass
 
-COLUMNS = ("image", "patient_id", "x", "y", "width", "height", "pathology")
+BOX = ("x", "y", "width", "height")
+COLUMNS = ("image", "patient_id", *BOX, "pathology")
+COLUMN_HELP = __doc__[__doc__.index("Columns") :]
+LONGEST_NUMBER = 6  # digits: a longer abnormality_id is not a number of masses
+
+Job = tuple[dict[str, str], str, int]  # a row, its mass_id, the number of the mass in its image
 
 
-def masses(csv_path: Path) -> list[Mass]:
+def masses(csv_path: Path, each: Callable = map) -> list[Mass]:
     """Return every row of the CSV as a Mass, in order of mass_id; a row that cannot be used carries the reason.
 
-    Raises InputError when the file or one of its needed columns is missing, or it has no row.
+    Headers of images, and masks, are read through `each`, a map function. Raises InputError when the file or one of
+    its needed columns is missing, or it has no row.
     """
     rows = _rows(csv_path)
-    usual = _usual_film_size(rows)
-    numbers: Counter[str] = Counter()
-    found = []
-    for row in rows:
-        numbers[row["image"]] += 1
-        given = row.get("abnormality_id", "")
-        number = int(given) if given.isdecimal() else numbers[row["image"]]
-        found.append(_mass(csv_path.parent, row, number, usual))
-    return sorted(found, key=lambda mass: mass.mass_id)
+    found = each(partial(_mass, csv_path.parent, _usual_film_size(rows)), _jobs(rows))
+    bar = tqdm(found, total=len(rows), desc="films", unit="mass", disable=None)
+    return sorted(bar, key=lambda mass: mass.mass_id)
 
 
 def load_film(film: Film) -> np.ndarray:
-    """Return one image as uint8 (rows, columns), taken as it is."""
+    """Return one image as uint8 (rows, columns)."""
+    return images.film(film.path)
+
+
+def read_table(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
+    """Return the rows of a CSV file with a header, at least one, spaces about fields removed; InputError otherwise."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a CSV file")
     try:
-        with Image.open(film.path) as image:
-            return np.asarray(image.convert("L"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{film.path}: cannot be read as an image ({error})") from None
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, restval="", strict=True, delimiter=delimiter))
+    except (csv.Error, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV file ({error})") from None
+    if not rows:
+        raise InputError(f"{path}: no rows in it")
+    return [{key: value.strip() for key, value in row.items() if key} for row in rows]
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give a CSV of boxes (its columns: data_prep/boxes.py)")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restval="", strict=True))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV file ({error})") from None
-    if not rows:
-        raise InputError(f"{path}: no rows; give one row a mass")
-    missing = [name for name in COLUMNS if name not in rows[0]]
+    rows = read_table(path)
+    missing = [name for name in COLUMNS if name not in rows[0] and not (name in BOX and "mask" in rows[0])]
     if missing:
-        raise InputError(f"{path}: no column {', '.join(missing)}; needed are {', '.join(COLUMNS)}")
-    return [{key: value.strip() for key, value in row.items() if key} for row in rows]
+        needed = f"{', '.join(COLUMNS)} (or mask for {', '.join(BOX)}); see data_prep/boxes.py"
+        raise InputError(f"{path}: no column {', '.join(missing)}; needed are {needed}")
+    # a list made on Windows has backslashes
+    return [row | {name: row.get(name, "").replace("\\", "/") for name in ("image", "mask")} for row in rows]
+
+
+def _jobs(rows: list[dict[str, str]]) -> list[Job]:
+    """Name every row's mass after its patient and file, and its folders too where a patient has that name twice."""
+    files = defaultdict(set)
+    for row in rows:
+        files[row["patient_id"], PurePath(row["image"]).stem].add(row["image"])
+    counted: Counter[str] = Counter()
+    jobs = []
+    for row in rows:
+        patient, image, given = row["patient_id"], row["image"], row.get("abnormality_id", "")
+        counted[image] += 1
+        number = int(given) if given.isdecimal() and len(given) <= LONGEST_NUMBER else counted[image]
+        stem = PurePath(image).stem
+        name = stem if len(files[patient, stem]) == 1 else image.strip("/").replace("/", "-")
+        jobs.append((row, f"{patient}.{name}.{number}", number))
+    return jobs
 
 
 def _usual_film_size(rows: list[dict[str, str]]) -> tuple[int, int] | None:
@@ -86,16 +117,19 @@ def _given_film_size(row: dict[str, str]) -> tuple[int, int] | None:
     return (width, height) if min(width, height) > 0 else None
 
 
-def _mass(folder: Path, row: dict[str, str], number: int, usual: tuple[int, int] | None) -> Mass:
+def _mass(folder: Path, usual: tuple[int, int] | None, job: Job) -> Mass:
+    row, mass_id, number = job
     path = folder / row["image"]
     size, reason = _image_size(path)
     width, height = _given_film_size(row) or usual or size
-    film = Film(path, width, height)
-    box, box_reason = _box(row, film, size) if not reason else (None, "")
+    box, box_reason = _box(folder, row, size) if not reason else (None, "")
+    if box:
+        across, down = width / size[0], height / size[1]
+        box = Box(box.x0 * across, box.y0 * down, box.x1 * across, box.y1 * down)
     return Mass(
-        mass_id=f"{row['patient_id']}.{Path(row['image']).stem}.{number}",
+        mass_id=mass_id,
         patient=row["patient_id"],
-        film=film,
+        film=Film(path, width, height),
         side=row.get("side", ""),
         view=row.get("view", ""),
         abnormality=number,
@@ -119,26 +153,42 @@ def _not_a_sample(row: dict[str, str]) -> str:
 
 def _image_size(path: Path) -> tuple[tuple[int, int], str]:
     """Return an image's (columns, rows) from its header, or the reason why it cannot be used."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file it has an answer for every string
         return (0, 0), f"film missing: {path.name}"
     try:
-        with Image.open(path) as image:
-            if image.mode in ("L", "RGB", "P", "1"):
-                return image.size, ""
-            return image.size, f"film not 8-bit: {path.name} is of mode {image.mode}"
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        return (0, 0), f"unreadable film: {path.name} ({error})"
+        rows, columns = images.frame_size(path)
+    except InputError as error:
+        return (0, 0), f"unreadable film: {error}"
+    return (columns, rows), ""
 
 
-def _box(row: dict[str, str], film: Film, size: tuple[int, int]) -> tuple[Box | None, str]:
-    """Return the row's box in film pixels, clipped to the film, or the reason why there is none."""
+def _box(folder: Path, row: dict[str, str], size: tuple[int, int]) -> tuple[Box | None, str]:
+    """Return the row's box in the image's pixels, or the reason why there is none."""
+    if row["mask"]:
+        return _box_of_mask(folder / row["mask"], size)
+    return _given_box([row.get(name, "") for name in BOX], size)
+
+
+def _box_of_mask(path: Path, size: tuple[int, int]) -> tuple[Box | None, str]:
+    if not os.path.isfile(path):
+        return None, f"mask missing: {path.name}"
     try:
-        x, y, width, height = (float(row[name]) for name in ("x", "y", "width", "height"))
+        return mask_box(images.mask(path), film_height=size[1], film_width=size[0]), ""
+    except InputError as error:
+        return None, f"unreadable mask: {error}"
+    except ValueError as error:  # it is empty, or of another aspect
+        return None, str(error)
+
+
+def _given_box(fields: list[str], size: tuple[int, int]) -> tuple[Box | None, str]:
+    if not any(fields):
+        return None, "neither box nor mask given"
+    try:
+        x, y, width, height = (float(field) for field in fields)
     except ValueError:
         return None, "box is not four numbers"
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + width, size[0]), min(y + height, size[1])
     # "not >=" also catches boxes with a NaN in them
     if not (x1 - x0 >= 1 and y1 - y0 >= 1):
-        return None, f"box not on the image: {row['x']}, {row['y']}, {row['width']} x {row['height']}"
-    across, down = film.width / size[0], film.height / size[1]
-    return Box(x0 * across, y0 * down, x1 * across, y1 * down), ""
+        return None, "box not on the image: {}, {}, {} x {}".format(*fields)
+    return Box(x0, y0, x1, y1), ""

@@ -1,6 +1,6 @@
 """Build the LMDB databases that the nets train on, from mammograms with outlined masses.
 
-    python data_prep/build_lmdb.py                                      # data/ddsm if there, else the synthetic set
+    python data_prep/build_lmdb.py                                      # data/ddsm or data/cbis, else the synthetic set
     python data_prep/build_lmdb.py --source ddsm --root data/ddsm
     python data_prep/build_lmdb.py --source cbis --root data/cbis --official-split
     python data_prep/build_lmdb.py --source boxes --root masses.csv --context small --no-aug --out data/small
@@ -35,7 +35,7 @@ from data_prep.workers import worker_pool
 READERS = {"ddsm": ddsm, "cbis": cbis, "boxes": boxes, "synthetic": ddsm}  # a synthetic set is DDSM case folders
 DEFAULT_ROOT = {"ddsm": Path("data/ddsm"), "cbis": Path("data/cbis"), "synthetic": Path("data/synthetic")}
 ROTATIONS, CROPS = 5, 5  # paper, section 4.2: 25 times the training set
-BYTES_A_RECORD = 48_000  # on disk, about: a 227 x 227 PNG of film in LMDB's pages
+BYTES_A_RECORD = 54_000  # on disk, about: a 227 x 227 PGM in LMDB's pages
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", choices=READERS, help="what --root holds (default: ddsm if data/ddsm exists)")
+    parser.add_argument("--source", choices=READERS, help="what --root holds (default: that of data/ddsm or data/cbis)")
     parser.add_argument("--root", type=Path, help="folder of case folders, or the CSV of boxes")
     parser.add_argument("--out", type=Path, default=manifest.DEFAULT, help="new folder (default: data/lmdb)")
     parser.add_argument("--context", choices=crops.CONTEXTS, default="large", help="large: 2 x box; small: box + 50 px")
@@ -70,8 +70,9 @@ def choose_source(args: argparse.Namespace) -> None:
     if args.source is None:
         if args.root is not None:
             raise InputError(f"{args.root}: --root needs --source ({', '.join(READERS)}) to say what it holds")
-        args.source = "ddsm" if DEFAULT_ROOT["ddsm"].is_dir() else "synthetic"
-        print(f"data/ddsm is {'there' if args.source == 'ddsm' else 'not there'}: building from --source {args.source}")
+        args.source = next((name for name in ("ddsm", "cbis") if DEFAULT_ROOT[name].is_dir()), "synthetic")
+        there = "neither data/ddsm nor data/cbis" if args.source == "synthetic" else DEFAULT_ROOT[args.source]
+        print(f"{there} is there: building from --source {args.source}")
     args.root = args.root or DEFAULT_ROOT.get(args.source)
     if args.root is None:
         raise InputError(f"--source {args.source} needs --root, the file or folder to read")

@@ -45,3 +45,21 @@ def to_8bit(density: np.ndarray) -> np.ndarray:
 def grey_to_8bit(grey: np.ndarray, scanner: str) -> np.ndarray:
     """Return a uint16 film as uint8 through its scanner's calibration, by one look-up table."""
     return to_8bit(optical_density(np.arange(1 << 16), scanner))[grey]
+
+
+def stretch_to_8bit(values: np.ndarray) -> np.ndarray:
+    """Map an image's own darkest to brightest value linearly to uint8 0 to 255, whatever its number type.
+
+    For films of more than 8 bits without a calibration, since a 16-bit file may hold 12-bit values. NaN counts as the
+    darkest, infinity as the brightest; an image of one value becomes black.
+    """
+    # float32 holds integers of 16 bits exactly, and half the memory of a large film
+    grey = values.astype(np.result_type(values, np.float32))
+    finite = np.isfinite(grey)
+    low, high = float(grey.min(where=finite, initial=np.inf)), float(grey.max(where=finite, initial=-np.inf))
+    if not low < high:
+        return np.zeros(values.shape, np.uint8)
+    np.nan_to_num(grey, copy=False, nan=low, posinf=high, neginf=low)
+    grey -= low
+    grey *= 255 / (high - low)
+    return np.rint(grey, out=grey).astype(np.uint8)

@@ -36,3 +36,20 @@ def test_table_equals_the_formula_at_the_ends_of_the_grey_range(scanner):
     grey = np.array([[0, 1, 2048], [4095, 65534, 65535]], np.uint16)
     expected = density.to_8bit(density.optical_density(grey, scanner))
     assert np.array_equal(density.grey_to_8bit(grey, scanner), expected)
+
+
+@pytest.mark.parametrize("number", ["u1", "<u2", ">u2", "i2", "i4", "f4", "f8"])
+def test_a_stretched_film_runs_from_0_to_255_whatever_its_number_type(number):
+    stretched = density.stretch_to_8bit(np.array([[20, 22], [71, 122]], number))
+    assert stretched.dtype == np.uint8
+    assert stretched.tolist() == [[0, 5], [128, 255]]
+
+
+def test_a_film_of_one_value_or_none_is_stretched_to_black():
+    for value in (0, 4095, np.nan, np.inf):
+        assert not density.stretch_to_8bit(np.full((2, 3), value, np.float32)).any()
+
+
+def test_values_that_are_no_numbers_do_not_spoil_a_stretched_film():
+    film = np.array([[np.nan, 10, 20, 30, np.inf, -np.inf]], np.float32)
+    assert density.stretch_to_8bit(film).tolist() == [[0, 0, 128, 255, 255, 0]]
