@@ -19,7 +19,6 @@ Columns of the CSV, one row a mass (other columns are ignored):
     mass_shape, mass_margins, assessment, subtlety    optional: BI-RADS descriptors
 """
 
-import csv
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from tqdm import tqdm
 from data_prep import images
 from data_prep.masks import mask_box
 from data_prep.mass import LABELS, Box, Film, InputError, Mass
+from data_prep.tables import read_table
 
 BOX = ("x", "y", "width", "height")
 COLUMNS = ("image", "patient_id", *BOX, "pathology")
@@ -57,20 +57,6 @@ def masses(csv_path: Path, each: Callable = map) -> list[Mass]:
 def load_film(film: Film) -> np.ndarray:
     """Return one image as uint8 (rows, columns)."""
     return images.film(film.path)
-
-
-def read_table(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
-    """Return the rows of a CSV file with a header, at least one, spaces about fields removed; InputError otherwise."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give a CSV file")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restval="", strict=True, delimiter=delimiter))
-    except (csv.Error, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV file ({error})") from None
-    if not rows:
-        raise InputError(f"{path}: no rows in it")
-    return [{key: value.strip() for key, value in row.items() if key} for row in rows]
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -48,9 +48,11 @@ def main() -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    style = argparse.RawDescriptionHelpFormatter
+    columns = f"--source boxes:\n\n{boxes.COLUMN_HELP}"
+    parser = argparse.ArgumentParser(description=__doc__, epilog=columns, formatter_class=style)
     parser.add_argument("--source", choices=READERS, help="what --root holds (default: that of data/ddsm or data/cbis)")
-    parser.add_argument("--root", type=Path, help="folder of case folders, or the CSV of boxes")
+    parser.add_argument("--root", type=Path, help="the set's folder, or the CSV of boxes")
     parser.add_argument("--out", type=Path, default=manifest.DEFAULT, help="new folder (default: data/lmdb)")
     parser.add_argument("--context", choices=crops.CONTEXTS, default="large", help="large: 2 x box; small: box + 50 px")
     parser.add_argument("--no-aug", action="store_true", help="one upright crop a mass in the training set as well")

@@ -10,7 +10,6 @@ CSV. What the archive calls the mask of a mass may be its crop, and the other wa
 two values only.
 """
 
-import csv
 import os
 import re
 from collections import defaultdict
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from data_prep import dicom
 from data_prep.masks import mask_box
 from data_prep.mass import LABELS, Box, Film, InputError, Mass
+from data_prep.tables import read_table
 
 CSV_NAMES = "mass_case_description_*.csv"
 NAME = re.compile(r"Mass-(Training|Test)_(P_\d+)_(LEFT|RIGHT)_(CC|MLO)")
@@ -99,16 +99,10 @@ def official_test(found: list[Mass]) -> set[str]:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     """Return a CSV's rows; the two spellings of its column names ("breast_density") become one ("breast density")."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restval="", strict=True))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV file ({error}); download it again") from None
-    # values are stripped: some of the archive's paths end in a newline
-    rows = [{key.strip().replace("_", " "): value.strip() for key, value in row.items() if key} for row in rows]
-    missing = [name for name in COLUMNS if not rows or name not in rows[0]]
+    rows = [{key.strip().replace("_", " "): value for key, value in row.items()} for row in read_table(path)]
+    missing = [name for name in COLUMNS if name not in rows[0]]
     if missing:
-        raise InputError(f"{path}: no {'column ' + missing[0] if rows else 'rows'}; not CBIS-DDSM's, or cut short")
+        raise InputError(f"{path}: no column {missing[0]}; not a case list of CBIS-DDSM's, or damaged")
     return rows
 
 

@@ -1,8 +1,9 @@
 """DICOM files: the header and the pixels of one greyscale image, from whatever comes under that name.
 
 Compressed transfer syntaxes are decoded by imagecodecs (JPEG, JPEG lossless, JPEG-LS, JPEG 2000) or by pydicom (RLE):
-GDCM, which pydicom would take for all of them, ends the process on some damaged files. MONOCHROME1, where low values are bright, is inverted (DICOM PS3.3 section C.7.6.3.1.2). Nothing is decoded before the
-header's claims are checked against the file: a few damaged bytes can claim a billion pixels.
+GDCM, which pydicom would take for all of them, ends the process on some damaged files. MONOCHROME1, where low values
+are bright, is inverted (DICOM PS3.3 section C.7.6.3.1.2). Nothing is decoded before the header's claims are checked: a
+few damaged bytes can claim a billion pixels.
 """
 
 from pathlib import Path
