@@ -18,7 +18,7 @@ import shutil
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -84,7 +84,7 @@ def choose_source(args: argparse.Namespace) -> None:
         raise InputError(f"--official-split: --source {args.source} has none; CBIS-DDSM (--source cbis) has")
 
 
-def read_masses(args: argparse.Namespace, pool: ProcessPoolExecutor) -> list[Mass]:
+def read_masses(args: argparse.Namespace, pool: Executor) -> list[Mass]:
     """Return every lesion of the source; InputError when none can be used, or two have one name."""
     masses = READERS[args.source].masses(args.root, pool.map)
     if args.callback_only:
@@ -106,7 +106,7 @@ def leave_out(masses: Iterable[Mass], reasons: dict[str, str]) -> list[Mass]:
 
 
 def build(
-    folder: Path, masses: list[Mass], args: argparse.Namespace, pool: ProcessPoolExecutor
+    folder: Path, masses: list[Mass], args: argparse.Namespace, pool: Executor
 ) -> tuple[summary.Table, summary.Account]:
     """Fill `folder`; return its counts, and the account of what was left out.
 
@@ -173,7 +173,7 @@ def is_made(root: Path) -> bool:
 
 
 def write_databases(
-    folder: Path, masses: list[Mass], split: dict[str, str], args: argparse.Namespace, pool: ProcessPoolExecutor
+    folder: Path, masses: list[Mass], split: dict[str, str], args: argparse.Namespace, pool: Executor
 ) -> tuple[dict[str, dict[str, bytes]], np.ndarray, dict[Film, str]]:
     """Write train, val and test; return their records' fingerprints, the training mean, and unreadable films."""
     jobs = {name: film_jobs(masses, split, name, args) for name in SPLITS}

@@ -10,7 +10,6 @@ CSV. What the archive calls the mask of a mass may be its crop, and the other wa
 two values only.
 """
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from data_prep import dicom
 from data_prep.masks import mask_box
 from data_prep.mass import LABELS, Box, Film, InputError, Mass
 from data_prep.tables import read_table
+from data_prep.walk import walk
 
 CSV_NAMES = "mass_case_description_*.csv"
 NAME = re.compile(r"Mass-(Training|Test)_(P_\d+)_(LEFT|RIGHT)_(CC|MLO)")
@@ -63,7 +63,7 @@ def masses(root: Path, each: Callable = map) -> list[Mass]:
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; name the folder that holds CBIS-DDSM's CSVs and DICOM files")
-    files = [Path(folder) / name for folder, _, names in os.walk(root) for name in names]
+    files = [folder / name for folder, names in walk(root) for name in names]
     tables = sorted(path for path in files if path.match(CSV_NAMES))
     if not tables:
         raise InputError(f"{root}: no {CSV_NAMES} below it; put the archive's CSVs of masses beside its DICOM files")

@@ -1,7 +1,7 @@
 """Cut every crop of every film, in worker processes: each film is decoded once for all its masses and windows."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from dataclasses import dataclass
 from itertools import islice
 
@@ -57,7 +57,7 @@ def cut_film(job: FilmJob) -> CutFilm:
     return CutFilm(job.film, packed, pixel_sum)
 
 
-def cut_films(pool: ProcessPoolExecutor, jobs: Iterable[FilmJob], workers: int) -> Iterator[CutFilm]:
+def cut_films(pool: Executor, jobs: Iterable[FilmJob], workers: int) -> Iterator[CutFilm]:
     """Yield the cut films in whatever order the pool's `workers` processes finish them."""
     jobs = iter(jobs)
     pending = {pool.submit(cut_film, job) for job in islice(jobs, FILMS_IN_FLIGHT * workers)}

@@ -6,12 +6,14 @@ are bright, is inverted (DICOM PS3.3 section C.7.6.3.1.2). Nothing is decoded be
 few damaged bytes can claim a billion pixels.
 """
 
+import struct
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import pydicom
 from pydicom import uid
+from pydicom.dataelem import RawDataElement
 from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_voi_lut
 
@@ -29,6 +31,10 @@ CODECS = {
     uid.JPEG2000: imagecodecs.jpeg2k_decode,
 }
 """Decoder of a frame by transfer syntax, for those that pydicom does not decode by itself."""
+JPEG_START = b"\xff\xd8"
+JPEG_2000_START = b"\xff\x4f\xff\x51"  # SOC and SIZ, ITU-T T.800 annex A
+FRAME_HEADERS = {0xFF00 | code for code in (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)}  # SOF0 to SOF3 of JPEG, SOF55 of JPEG-LS
+UNDEFINED_LENGTH = 0xFFFFFFFF  # of compressed pixels, which end with a delimiter
 LONG_VALUE = 1 << 20  # bytes: a longer value is read only when it is asked for
 
 
@@ -96,7 +102,9 @@ def _pixels(path: Path) -> tuple[pydicom.Dataset, np.ndarray]:
     if not 1 <= bits[0] <= bits[1] <= 16:
         raise InputError(f"{path}: {bits[0]} bits stored of {bits[1]} allocated; at most 16 can be read")
     try:
-        values = _decode(dataset)
+        values = _decode(dataset, size)
+    except MemoryError:
+        raise  # the machine's fault, not the file's
     except Exception as error:
         raise InputError(f"{path}: its pixels cannot be decoded ({_words(error)})") from None
     if values.shape != size:
@@ -104,22 +112,51 @@ def _pixels(path: Path) -> tuple[pydicom.Dataset, np.ndarray]:
     return dataset, values
 
 
-def _decode(dataset: pydicom.Dataset) -> np.ndarray:
+def _decode(dataset: pydicom.Dataset, size: tuple[int, int]) -> np.ndarray:
     codec = CODECS.get(dataset.file_meta.TransferSyntaxUID)
     if codec is None:
         return dataset.pixel_array
-    values = codec(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    if (claimed := _frame_size(frame)) != size:
+        raise ValueError(f"compressed {claimed} pixels where the header says {size}")
+    values = codec(frame)
     if values.itemsize > 2:
         raise ValueError("more than 16 bits a pixel")
     return values.astype(np.int16) if dataset.PixelRepresentation else values
 
 
+def _frame_size(frame: bytes) -> tuple[int, int]:
+    """(rows, columns) that a compressed frame's own header claims; struct.error or ValueError where it has none.
+
+    JPEG and JPEG-LS: segments of a marker and a length up to the frame header, ITU-T T.81 B.2. JPEG 2000: T.800 A.5.1.
+    """
+    if not frame.startswith(JPEG_START):
+        right, bottom, left, top = struct.unpack_from(">4I", frame, frame.index(JPEG_2000_START) + 8)
+        return bottom - top, right - left
+    at = 2
+    while True:
+        marker, length = struct.unpack_from(">HH", frame, at)
+        if marker in FRAME_HEADERS:
+            return struct.unpack_from(">HH", frame, at + 5)
+        at += 2 + length
+
+
 def _parse(path: Path, stop_before_pixels: bool) -> pydicom.Dataset:
     try:
-        return pydicom.dcmread(path, defer_size=LONG_VALUE, stop_before_pixels=stop_before_pixels)
+        dataset = pydicom.dcmread(path, defer_size=LONG_VALUE, stop_before_pixels=stop_before_pixels)
+        if (claimed := _longest_unread(dataset)) > path.stat().st_size:
+            raise ValueError(f"a value claims {claimed} bytes")
+        return dataset
     # pydicom lets whatever goes wrong inside it out: struct.error, KeyError, RecursionError, NotImplementedError ...
     except Exception as error:
         raise InputError(f"{path}: cannot be read as DICOM ({_words(error)})") from None
+
+
+def _longest_unread(dataset: pydicom.Dataset) -> int:
+    """The most bytes that a value not read yet claims; Python would make room for them all before it reads."""
+    values = (dataset.get_item(tag, keep_deferred=True) for tag in dataset.keys())  # noqa: SIM118
+    unread = (value.length for value in values if isinstance(value, RawDataElement) and value.value is None)
+    return max((length for length in unread if length != UNDEFINED_LENGTH), default=0)
 
 
 def _number(dataset: pydicom.Dataset, name: str, path: Path, otherwise: int = 0) -> int:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from data_prep import nbia
 from data_prep.mass import InputError, run
+from data_prep.walk import UNFINISHED
 
 TCIA = "https://nbia.cancerimagingarchive.net/nbia-api/services/v4"
 TABLES = "https://www.cancerimagingarchive.net/wp-content/uploads"
@@ -111,7 +112,7 @@ def working_folder(out: Path) -> Iterator[Path]:
     except BlockingIOError:
         os.close(lock)
         raise InputError(f"{out}: another process is fetching into it; wait for it to end") from None
-    working = out / "unfinished"
+    working = out / UNFINISHED
     try:
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir()

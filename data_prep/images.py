@@ -71,7 +71,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             if not image.mode.startswith(DEEP) and ";16" in str(image.tile):
                 raise InputError(f"{path}: colour of 16 bits a channel; save it as 16-bit grey")
             yield image
-    except InputError:
+    except (InputError, MemoryError):  # too little memory is the machine's fault, not the file's
         raise
     # of damaged files Pillow lets out SyntaxError, struct.error, IndexError, DecompressionBombError ...
     except Exception as error:

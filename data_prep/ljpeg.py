@@ -6,8 +6,12 @@ them into a false gradient and report no error. The codec is a program for x86-6
 `ljpeg`; it is found there and run, and the wheel's Python code is never imported.
 """
 
+import errno
 import importlib.metadata
 import os
+import resource
+import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -20,7 +24,7 @@ from data_prep.mass import InputError
 
 MARKER_NAMES = {0xC0: "baseline DCT", 0xC1: "extended DCT", 0xC2: "progressive DCT"}
 SOF3, DHT, SOI, EOI, SOS = 0xC3, 0xC4, 0xD8, 0xD9, 0xDA
-TIMEOUT_S = 120
+CPU_LIMIT_S = 120
 """A film of 15 megapixels takes the codec about half a second; a damaged one can send it into an endless loop."""
 
 
@@ -58,7 +62,7 @@ def decode(path: Path) -> np.ndarray:
 
     InputError when the file is not a whole PVRG film: no end-of-image marker, a header that makes no sense, a scan
     with too little or too much in it, a grey level beyond the header's precision. JPEG has no checksum, so damage in
-    the picture data that leaves the number of pixels right can pass.
+    the picture data that leaves the number of pixels right can pass. MemoryError, OSError: the machine's fault.
     """
     path = Path(path)
     (rows, columns, precision), scan = _read_header(path)
@@ -71,13 +75,15 @@ def decode(path: Path) -> np.ndarray:
         try:
             _run_codec(["-d", "-s", "film"], folder)
             data = np.fromfile(Path(folder, "film.1"), dtype=">u2")
-        except (subprocess.SubprocessError, FileNotFoundError):
+        except (subprocess.SubprocessError, FileNotFoundError) as error:
+            _blame_machine(error, folder, 2 * rows * columns)
             raise InputError(f"{path}: the PVRG codec cannot decode it: damaged; get it again") from None
     if data.size != rows * columns:
         raise InputError(f"{path}: damaged: {data.size} pixels where its header says {rows} x {columns}; get it again")
     if precision < 16 and data.max() >> precision:
         raise InputError(f"{path}: damaged: grey level {data.max()} in a film of {precision} bits; get it again")
-    return data.reshape(rows, columns).astype(np.uint16)
+    # swapped in place: a second copy of the film would be the most that a worker holds
+    return data.reshape(rows, columns).byteswap(inplace=True).view(data.dtype.newbyteorder())
 
 
 def encode(pixels: np.ndarray, path: Path, precision: int, predictor: int = 7) -> None:
@@ -108,20 +114,33 @@ def encode(pixels: np.ndarray, path: Path, precision: int, predictor: int = 7) -
 def _run_codec(arguments: list[str], folder: str) -> None:
     """Run the codec in `folder`; SubprocessError when it fails or hangs. Its chatter can be endless: not kept."""
     try:
-        subprocess.run(
+        with subprocess.Popen(
             [codec(), *arguments],
             cwd=folder,
-            check=True,
-            timeout=TIMEOUT_S,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-        )
+        ) as process:
+            # Ended by the kernel: a timeout of subprocess's looks only every 50 ms whether the codec is done.
+            resource.prlimit(process.pid, resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S + 1))
     except OSError as error:
         raise InputError(
             f"{codec()}: does not run here ({error.strerror}): it is an x86-64 Linux program; use such "
             f"a machine, or build the C sources beside it and put the result in its place"
         ) from None
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, str(codec()))
+
+
+def _blame_machine(error: Exception, folder: str, needed: int) -> None:
+    """Raise MemoryError or OSError where the codec failed for want of memory or of `needed` bytes in `folder`.
+
+    A sound film would be left out as damaged otherwise.
+    """
+    if getattr(error, "returncode", 0) == -signal.SIGKILL:
+        raise MemoryError
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
 
 
 def _read_header(path: Path) -> tuple[tuple[int, int, int], int]:

@@ -20,10 +20,14 @@ class InputError(Exception):
 
 
 def run(main: Callable[[], None]) -> int:
-    """Call a script's main(); return its exit status: 0, or 2 after one line on stderr for a user's error."""
+    """Call a script's main(); return its exit status: 0, or 2 after one line on stderr for a user's error.
+
+    An OSError (a full disk, a folder that may not be read) is one: its message names the file.
+    """
     try:
         main()
-    except InputError as error:
+        sys.stdout.flush()
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.mass import InputError
+from data_prep.walk import UNFINISHED
 
 
 @contextmanager
@@ -16,30 +17,43 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     What a killed process left in the working folder ("NAME.unfinished") is removed first; a lock, which the kernel
     releases when its process dies, keeps two processes from working on one name. Raises InputError when `path` exists
-    already, another process works on it, or it cannot be written.
+    already, another process works on it, or something cannot be read or written (any OSError of the block).
     """
-    if path.exists():
+    if os.path.lexists(path):
         raise InputError(f"{path}: exists already; remove it (rm -r {path}) or choose another name")
-    working = path.with_name(path.name + ".unfinished")
+    working = path.with_name(f"{path.name}.{UNFINISHED}")
     try:
-        working.mkdir(parents=True, exist_ok=True)
-        lock = os.open(working, os.O_RDONLY)
+        lock = _lock(working)
+    except BlockingIOError:
+        raise InputError(f"{path}: another process is making it; wait for it to end") from None
     except OSError as error:
         raise InputError(f"{working}: cannot be written ({error.strerror}); choose another place") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise InputError(f"{path}: another process is making it; wait for it to end") from None
     try:
         _empty(working)
         yield working
         working.rename(path)
-    except OSError as error:
-        raise InputError(f"{working}: cannot be written ({error.strerror}); free some space") from None
-    finally:
+    except BaseException as error:
         shutil.rmtree(working, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise InputError(f"{path}: not made ({error}); mend that and type the command again") from None
+        raise
+    finally:
         os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """Make `folder` where it is not there, lock it, and return its descriptor; BlockingIOError when it is locked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # the process that had the lock may have renamed this folder since, and another begun a new one
+        if not os.path.samestat(os.fstat(lock), os.stat(folder)):
+            raise BlockingIOError
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
 
 
 def _empty(folder: Path) -> None:

@@ -115,8 +115,17 @@ def ensure(
 
 
 def is_synthetic(root: Path) -> bool:
-    """Whether any case file in or below `root` is of a synthetic set, wherever it was moved."""
-    return any(f"FILM_TYPE {FILM_TYPE}" in path.read_text("latin-1") for path in root.rglob("*.ics"))
+    """Whether any case file in or below `root` is of a synthetic set, wherever it was moved or linked to."""
+    folders = ddsm.case_folders(root) if root.is_dir() else []
+    paths = (folder / name for folder, names in folders for name in names if name.lower().endswith(".ics"))
+    return any(_film_type(path) == FILM_TYPE for path in paths)
+
+
+def _film_type(path: Path) -> str:
+    try:
+        return ddsm.read_ics(path).values.get("FILM_TYPE", "")
+    except InputError:
+        return ""  # the reader will list the case with what is wrong in it
 
 
 def _record(folder: Path) -> dict:

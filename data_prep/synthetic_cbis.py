@@ -30,6 +30,7 @@ from tqdm import tqdm
 from data_prep import cbis, ddsm, density, ljpeg, synthetic
 from data_prep.mass import Film, Mass, run
 from data_prep.new_folder import new_folder
+from data_prep.walk import walk
 from data_prep.workers import worker_pool
 
 CSV_COLUMNS = (
@@ -72,7 +73,8 @@ def main() -> None:
 
 def is_synthetic(root: Path) -> bool:
     """Whether any CSV below `root` is of a synthetic set, wherever it was moved."""
-    return any(synthetic.FILM_TYPE in path.read_text("latin-1") for path in root.rglob(cbis.CSV_NAMES))
+    files = (folder / name for folder, names in walk(root) for name in names) if root.is_dir() else ()
+    return any(synthetic.FILM_TYPE in path.read_text("latin-1") for path in files if path.match(cbis.CSV_NAMES))
 
 
 def film_jobs(masses: list[Mass]) -> list[Job]:

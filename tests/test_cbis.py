@@ -267,3 +267,9 @@ def test_the_archives_own_case_list_is_read_whole(tmp_path, shared):
 def test_headers_alone_are_read_of_large_files(tmp_path, film):
     path = put(tmp_path / "a.dcm", film, NAME)
     assert "PixelData" not in dicom.header(path)
+
+
+def test_what_a_download_has_in_work_is_not_read(tmp_path, film):
+    write_case(tmp_path, film)
+    put(tmp_path / "unfinished" / "a" / "1-1.dcm", film[:99], NAME)
+    assert only(tmp_path).box == BOX

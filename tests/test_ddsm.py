@@ -1,14 +1,17 @@
 """The reader of DDSM case folders, on real text files and on case folders made with the genuine codec."""
 
+import os
 import re
+from collections import Counter
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from data_prep import ddsm, ljpeg
 from data_prep.mass import Box, InputError
+from data_prep.workers import worker_pool
 
 ICS = """ics_version 1.0
 filename A-5001-1
@@ -70,19 +73,24 @@ def test_a_case_folder_gives_a_mass_with_box_labels_and_calibrated_film(tmp_path
     assert (film == round((3.0 - (3.789 - 0.00094568 * 2000)) / 2.95 * 255)).all()
 
 
-@pytest.mark.parametrize(
-    ("letter", "digitizer", "scanner"),
-    [
-        ("A", "DBA 21", "DBA MGH"),
-        ("A", "HOWTEK 43.5", "HOWTEK MGH"),
-        ("B", "LUMISYS LASER", "LUMISYS WFU"),
-        ("C", "LUMISYS LASER", "LUMISYS WFU"),
-        ("D", "HOWTEK 43.5", "HOWTEK ISMD"),
-    ],
-)
-def test_calibration_is_chosen_by_hospital_and_digitizer(tmp_path, letter, digitizer, scanner):
+SCANNERS = {
+    "A DBA 21": "DBA MGH",
+    "A HOWTEK 43.5": "HOWTEK MGH",
+    "B LUMISYS LASER": "LUMISYS WFU",
+    "C LUMISYS LASER": "LUMISYS WFU",
+    "D HOWTEK 43.5": "HOWTEK ISMD",
+}
+
+
+@pytest.mark.parametrize("digitizer", ["DBA 21", "HOWTEK 43.5", "LUMISYS LASER", "CANON 5"])
+@pytest.mark.parametrize("letter", "ABCDE")
+def test_calibration_is_chosen_by_hospital_and_digitizer_and_wrong_pairs_are_listed(tmp_path, letter, digitizer):
     write_case(tmp_path, letter=letter, digitizer=digitizer)
-    assert only(tmp_path).film.scanner == scanner
+    mass = only(tmp_path)
+    expected = SCANNERS.get(f"{letter} {digitizer}")
+    make = digitizer.split()[0]
+    assert mass.film.scanner == expected
+    assert mass.reason == ("" if expected else f"no calibration for a {make} digitizer at hospital {letter}")
 
 
 def test_chain_codes_run_clockwise_from_up():
@@ -93,18 +101,25 @@ def test_chain_codes_run_clockwise_from_up():
     assert points[-1].tolist() == [10, 20]
 
 
-@pytest.mark.parametrize("line", ["10 20", "10 20 #", "10 20 2 8 #", "10 20 2 x #", "10 20 2 -1 #", "1e9 2 2 #"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("10 20", "10 20 #", "10 20 2 8 #", "10 20 2 x #", "10 20 2 -1 #", "1e9 2 2 #"),
+        *("10 20 2 4 6 0", "70000 20 2 4 6 0 #", "-9223372036854775808 20 2 4 #", "9" * 30 + " 20 2 4 #"),
+    ],
+)
 def test_a_malformed_chain_is_refused(line):
     with pytest.raises(ValueError, match="chain code"):
         ddsm.decode_chain(line)
 
 
-def test_boundary_is_kept_and_core_is_not(tmp_path):
+def test_the_boundary_is_the_outline_of_the_mass_and_a_core_is_kept_apart(tmp_path):
     core = "50 40 2 2 4 4 6 6 0 0 #"
     path = tmp_path / "x.OVERLAY"
     path.write_text(OVERLAY.format(outline=f"{SQUARE}\n\tCORE\n{core}"))
     (abnormality,) = ddsm.read_overlay(path)
-    assert abnormality.outline[0].tolist() == [40, 30]
+    assert [kind for kind, _ in abnormality.outlines] == ["BOUNDARY", "CORE"]
+    assert abnormality.boundary[0].tolist() == [40, 30]
 
 
 def test_calcification_with_mass_is_a_mass_and_alone_is_listed(tmp_path):
@@ -138,7 +153,12 @@ def test_an_outline_that_leaves_the_film_a_little_is_clipped_and_one_far_out_is_
         ),
         ({"overlay": OVERLAY.format(outline="40 30 2 4 6 0 #")}, "outline too small: 2 x 2"),
         ({"overlay": OVERLAY.format(outline="")}, "no outline"),
+        ({"overlay": OVERLAY.format(outline=SQUARE.rstrip("#"))}, "unreadable outline: no # at the end"),
         ({"overlay": OVERLAY.format(outline=SQUARE).replace("MALIGNANT", "UNPROVEN")}, "pathology unproven"),
+        (
+            {"overlay": OVERLAY.format(outline=SQUARE).replace("MALIGNANT", "MALIGNANT\nPATHOLOGY BENIGN")},
+            "contradictory: PATHOLOGY is MALIGNANT and BENIGN",
+        ),
     ],
 )
 def test_a_lesion_at_fault_is_listed_with_its_reason(tmp_path, change, reason):
@@ -151,6 +171,10 @@ def test_a_lesion_at_fault_is_listed_with_its_reason(tmp_path, change, reason):
     [
         (".ics", None, "unreadable case: .*no .ics file"),
         (".ics", b"filename A-5001-1\n", "unreadable case: .*no view line"),
+        (".ics", ICS.format(digitizer="", lines=300, pixels=200).encode(), "unreadable case: .*no DIGITIZER line"),
+        (".ics", b"LEFT_CC LINES 3 OVERLAY\n", "unreadable case: .*does not give LINES and PIXELS_PER_LINE"),
+        (".ics", b"DIGITIZER DBA 21\nDIGITIZER HOWTEK 43.5\n", "unreadable case: .*two DIGITIZER lines"),
+        (".ics", b" " * 5_000_000, "unreadable case: .*far too long"),
         ("LEFT_CC.LJPEG", None, "film missing"),
         ("LEFT_CC.LJPEG", b"", "unreadable film"),
         ("LEFT_CC.OVERLAY", None, "unreadable outlines: .*missing"),
@@ -165,11 +189,104 @@ def test_a_missing_or_damaged_file_of_a_case_is_listed(tmp_path, suffix, content
     assert re.match(reason, only(tmp_path).reason)
 
 
+def test_a_case_file_that_nothing_else_tells_of_is_listed(tmp_path):
+    (tmp_path / "A-5001-1.ics").write_text("filename A-5001-1\n")
+    assert re.match("unreadable case: .*no view line", only(tmp_path).reason)
+
+
+def test_an_abnormality_that_was_announced_and_does_not_follow_is_listed(tmp_path):
+    write_case(
+        tmp_path, overlay=OVERLAY.format(outline=SQUARE).replace("TOTAL_ABNORMALITIES 1", "TOTAL_ABNORMALITIES 3")
+    )
+    mass, lost = ddsm.masses(tmp_path)
+    assert mass.reason == ""
+    assert lost.reason == "lost from its file: TOTAL_ABNORMALITIES is 3, but 1 follow"
+
+
+@pytest.mark.parametrize("change", [str.lower, str.upper])
+def test_copies_in_lower_or_upper_case_are_the_same_case(tmp_path, change):
+    write_case(tmp_path / "original")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in (tmp_path / "original").iterdir():
+        (copy / change(path.name)).write_bytes(path.read_bytes())
+    original, mass = only(tmp_path / "original"), only(copy)
+    assert (mass.reason, mass.mass_id, mass.patient, mass.box) == ("", "A_5001_1.LEFT_CC.1", "A_5001", original.box)
+    assert np.array_equal(ddsm.load_film(mass.film), ddsm.load_film(original.film))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("A-5001-1.ics", "unreadable case: .*ics.gz: packed"),
+        ("A_5001_1.LEFT_CC.OVERLAY", "unreadable outlines: .*OVERLAY.gz: packed"),
+        ("A_5001_1.LEFT_CC.LJPEG", "unreadable film: .*LJPEG.gz: not a whole lossless JPEG"),
+    ],
+)
+def test_a_packed_file_is_listed_until_it_is_unpacked(tmp_path, name, reason):
+    write_case(tmp_path)
+    packed = tmp_path / f"{name}.gz"
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).rename(packed)
+    packed.write_bytes(b"\x1f\x8b")
+    assert re.match(reason, only(tmp_path).reason)
+    (tmp_path / name).write_bytes(content)
+    assert only(tmp_path).reason == ""
+
+
 def test_a_root_without_cases_is_a_clear_error(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         ddsm.masses(tmp_path / "none")
     with pytest.raises(InputError, match=r"no .ics and .OVERLAY"):
         ddsm.masses(tmp_path)
+
+
+def write_volumes(root: Path, cases: int) -> None:
+    """Write case folders nested as in DDSM's volumes, without films."""
+    for number in range(cases):
+        folder = root / "cases" / "cancers" / f"cancer_{number % 43:02}" / f"case{number:04}"
+        folder.mkdir(parents=True)
+        name = f"{'ABCD'[number % 4]}-{number:04}-1"
+        (folder / f"{name}.ics").write_text(ICS.format(digitizer="HOWTEK 43.5", lines=300, pixels=200))
+        stem = folder / name.replace("-", "_")
+        stem.with_name(f"{stem.name}.LEFT_CC.OVERLAY").write_text(OVERLAY.format(outline=SQUARE))
+
+
+def test_thousands_of_cases_are_found_by_one_walk_that_reads_each_folder_once(tmp_path, monkeypatch):
+    write_volumes(tmp_path, 2500)
+    read: Counter[str] = Counter()
+    for name in ("scandir", "listdir"):
+        original = getattr(os, name)
+
+        def counting(folder, original=original):
+            read[os.fspath(folder)] += 1
+            return original(folder)
+
+        monkeypatch.setattr(os, name, counting)
+    masses = ddsm.masses(tmp_path)
+    assert len({mass.mass_id for mass in masses}) == len(masses) == 2500
+    assert len(read) == 1 + 2 + 43 + 2500
+    assert set(read.values()) == {1}
+
+
+def test_processes_give_the_same_masses_in_the_same_order(tmp_path):
+    write_volumes(tmp_path, 40)
+    with worker_pool(2) as pool:
+        shared_out, alone = ddsm.masses(tmp_path, each=pool.map), ddsm.masses(tmp_path)
+    assert [mass.mass_id for mass in alone] == sorted(mass.mass_id for mass in alone)
+    for one, other in zip(shared_out, alone, strict=True):
+        assert np.array_equal(one.outline, other.outline)
+        assert vars(one) | {"outline": None} == vars(other) | {"outline": None}
+
+
+def test_links_are_followed_and_no_folder_is_read_twice_even_in_a_loop(tmp_path):
+    write_case(tmp_path / "elsewhere" / "case5001")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "volume").symlink_to(tmp_path / "elsewhere")
+    (root / "again").symlink_to(tmp_path / "elsewhere" / "case5001")
+    (tmp_path / "elsewhere" / "case5001" / "loop").symlink_to(tmp_path / "elsewhere" / "case5001")
+    assert only(root).film.path.parent == root / "again"
 
 
 def test_a_film_whose_size_disagrees_only_when_decoded_is_an_error(tmp_path):
@@ -179,51 +296,129 @@ def test_a_film_whose_size_disagrees_only_when_decoded_is_an_error(tmp_path):
         ddsm.load_film(type(film)(film.path, 201, 300, film.scanner))
 
 
-def test_real_case_files_are_read_without_loss(shared):
+def words_of_case(case: ddsm.Case) -> list[str]:
+    """The words of the .ics file that says what `case` says."""
+    words = [f"{key} {value}" for key, value in case.values.items()]
+    for name, view in case.views.items():
+        size = f"LINES {view.lines} PIXELS_PER_LINE {view.pixels_per_line} BITS_PER_PIXEL {view.bits}"
+        outlined = "OVERLAY" if view.overlay else "NON_OVERLAY"
+        words.append(f"{name} {size} RESOLUTION {view.resolution:g} {outlined}")
+    return " ".join(words).split()
+
+
+def test_every_word_of_the_real_case_files_is_read(shared):
     paths = sorted((shared / "ddsm_samples").rglob("*.ics"))
     cases = [ddsm.read_ics(path) for path in paths]
-    assert len(cases) == 240
-    assert {case.digitizer for case in cases} == {"DBA", "HOWTEK", "LUMISYS"}
-    assert all(case.scanner for case in cases)
     for path, case in zip(paths, cases, strict=True):
-        text = path.read_text()
-        assert len(case.views) == text.count("BITS_PER_PIXEL") == 4
-        assert sum(view.overlay for view in case.views.values()) == text.count(" OVERLAY")
-        assert all(1000 < view.pixels_per_line < view.lines < 8000 for view in case.views.values())
+        assert words_of_case(case) == path.read_text().split()
+        assert case.name == path.stem == case.values["filename"]
+        assert case.views.keys() == {"LEFT_CC", "LEFT_MLO", "RIGHT_CC", "RIGHT_MLO"}
+    assert Counter(f"{case.name[0]} {case.values['DIGITIZER']}: {case.scanner}" for case in cases) == {
+        "A DBA 21: DBA MGH": 86,
+        "A HOWTEK 43.5: HOWTEK MGH": 71,
+        "B LUMISYS LASER: LUMISYS WFU": 34,
+        "C LUMISYS LASER: LUMISYS WFU": 28,
+        "D HOWTEK 43.5: HOWTEK ISMD": 21,
+    }
 
 
-def test_real_outlines_are_read_without_loss_and_close(shared):
+def words_of_abnormality(abnormality: ddsm.Abnormality) -> list[str]:
+    """The words of an .OVERLAY file for one lesion; the codes come from the angles between the outline's points."""
+    words = [f"ABNORMALITY {abnormality.number}"]
+    words += [f"LESION_TYPE {lesion_type}" for lesion_type in abnormality.lesion_types]
+    words += [f"{key} {value}" for key, value in abnormality.values.items()]
+    for kind, points in abnormality.outlines:
+        across, down = np.diff(points, axis=0).T
+        codes = np.rint(np.degrees(np.arctan2(across, -down)) / 45).astype(int) % 8
+        words.append(f"{kind} {points[0, 0]} {points[0, 1]} {' '.join(map(str, codes))} #")
+    return " ".join(words).split()
+
+
+def test_every_word_of_the_real_outline_files_is_read(shared):
     paths = sorted((shared / "ddsm_samples").rglob("*.OVERLAY"))
     assert len(paths) == 381
-    masses = 0
     for path in paths:
+        words = [word for abnormality in ddsm.read_overlay(path) for word in words_of_abnormality(abnormality)]
+        assert words == path.read_text().split()[2:]  # after TOTAL_ABNORMALITIES and its number
+
+
+def test_the_real_outline_files_hold_what_a_search_for_words_counts(shared):
+    """Lesions, types, pathologies and outlines of all files; and the four counts in them that are wrong."""
+    lesions, texts, wrong = [], [], {}
+    for path in sorted((shared / "ddsm_samples").rglob("*.OVERLAY")):
         text = path.read_text()
         abnormalities = ddsm.read_overlay(path)
-        assert len(abnormalities) == text.count("\nABNORMALITY")
-        assert sum(len(a.lesion_types) for a in abnormalities) == text.count("LESION_TYPE")
-        for abnormality in abnormalities:
-            assert not abnormality.problem
-            assert {"ASSESSMENT", "SUBTLETY", "PATHOLOGY"} <= abnormality.values.keys()
-            if any(kind.startswith("MASS") for kind in abnormality.lesion_types):
-                masses += 1
-                gap = np.abs(abnormality.outline[0] - abnormality.outline[-1]).max()
-                assert gap <= 3
-    assert masses > 250
+        lesions += abnormalities
+        texts.append(text)
+        announced = int(re.match(r"TOTAL_ABNORMALITIES (\d+)", text)[1])
+        if announced != len(abnormalities):
+            wrong[path.stem] = f"{announced} abnormalities, {len(abnormalities)} follow"
+        for each in abnormalities:
+            if int(each.values["TOTAL_OUTLINES"]) != len(each.outlines):
+                wrong[f"{path.stem}.{each.number}"] = f"{each.values['TOTAL_OUTLINES']} outlines, {len(each.outlines)}"
+    everything = "\n".join(texts)
+
+    def counted(pattern: str) -> Counter[str]:
+        return Counter(re.findall(pattern, everything, re.MULTILINE))
+
+    assert len(lesions) == counted("^ABNORMALITY")["ABNORMALITY"] == 425
+    assert not any(each.problem for each in lesions)
+    assert Counter(kind.split()[0] for each in lesions for kind in each.lesion_types) == counted(r"^LESION_TYPE (\w+)")
+    assert Counter(each.values["PATHOLOGY"] for each in lesions) == counted(r"^PATHOLOGY (\w+)")
+    assert Counter(kind for each in lesions for kind, _ in each.outlines) == counted(r"^\t?(BOUNDARY|CORE)$")
+    assert Counter(each.descriptor("SHAPE") for each in lesions) - Counter([""] * 425) == counted(r"MASS SHAPE (\S+)")
+    assert wrong == {
+        "A_1576_1.RIGHT_MLO": "1 abnormalities, 2 follow",
+        "A_1576_1.RIGHT_MLO.1": "2 outlines, 1",
+        "A_1828_1.LEFT_CC": "1 abnormalities, 2 follow",
+        "B_3499_1.LEFT_CC.1": "2 outlines, 1",
+    }
 
 
-def test_real_outlines_filled_agree_with_their_box(shared):
-    """The polygon's filled mask has the box of the outline's points, and the area the shoelace formula gives."""
-    for path in sorted((shared / "ddsm_samples").rglob("*.OVERLAY"))[:120]:
-        for abnormality in ddsm.read_overlay(path):
-            points = abnormality.outline - abnormality.outline.min(axis=0)
-            mask = np.zeros(points.max(axis=0)[::-1] + 1, np.uint8)
-            cv2.fillPoly(mask, [points], 1)
-            rows, columns = np.nonzero(mask)
-            assert (np.ptp(columns) + 1, np.ptp(rows) + 1) == (mask.shape[1], mask.shape[0])
-            x, y = points.astype(float).T
-            shoelace = abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2
-            # a filled mask holds its border pixels too: half of each belongs outside (Pick's theorem)
-            assert abs(mask.sum() - shoelace) <= 0.75 * len(points) + 2
+@pytest.fixture(scope="module")
+def real_mass_outlines(shared) -> list[np.ndarray]:
+    """The BOUNDARY of every mass of the real files."""
+    paths = sorted((shared / "ddsm_samples").rglob("*.OVERLAY"))
+    abnormalities = [abnormality for path in paths for abnormality in ddsm.read_overlay(path)]
+    return [each.boundary for each in abnormalities if any(kind.startswith("MASS") for kind in each.lesion_types)]
+
+
+def test_every_real_mass_outline_closes(real_mass_outlines):
+    assert len(real_mass_outlines) == 273
+    assert all(np.abs(outline[0] - outline[-1]).max() <= 1 for outline in real_mass_outlines)
+
+
+def test_every_real_mass_outline_filled_agrees_with_an_independent_polygon_fill_and_its_box(real_mass_outlines):
+    for outline in real_mass_outlines:
+        outline = outline - outline.min(axis=0) + 5
+        width, height = (outline.max(axis=0) + 6).tolist()
+        mask = ddsm.filled(outline, height, width)
+        independent = Image.new("L", (width, height))
+        ImageDraw.Draw(independent).polygon(outline.ravel().tolist(), fill=1, outline=1)
+        assert np.array_equal(mask, independent)
+        rows, columns = np.nonzero(mask)
+        assert (columns.min(), rows.min()) == tuple(outline.min(axis=0))
+        assert (columns.max(), rows.max()) == tuple(outline.max(axis=0))
+
+
+def test_real_mass_outlines_that_never_cross_themselves_fill_the_area_of_picks_theorem(real_mass_outlines):
+    simple = 0
+    for outline in real_mass_outlines:
+        outline = outline - outline.min(axis=0)
+        border = len(np.unique(outline, axis=0))
+        if border == len(outline) - 1 and (outline[0] == outline[-1]).all():
+            simple += 1
+            x, y = outline.astype(np.int64).T
+            doubled = abs(x @ np.roll(y, 1) - y @ np.roll(x, 1))  # twice the area, by the shoelace formula
+            width, height = (outline.max(axis=0) + 1).tolist()
+            assert 2 * ddsm.filled(outline, height, width).sum() == doubled + border + 2
+    assert simple == 225
+
+
+def test_a_filled_outline_is_cut_at_the_edge_of_the_film():
+    mask = ddsm.filled(ddsm.decode_chain(SQUARE.replace("40 30", "-4 30")), 50, 200)
+    assert (mask.shape, mask.dtype) == ((50, 200), np.uint8)
+    assert mask.sum() == mask[30:, :17].sum() == 20 * 17
 
 
 def test_the_real_case_that_is_whole_but_for_its_films_lists_its_masses_as_missing_films(shared):
