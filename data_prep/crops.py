@@ -78,6 +78,14 @@ def _random_crop(box: Box, region: float, angle: float, name: str, rng: np.rando
     return Window(x + u * cos - v * sin, y + u * sin + v * cos, side, float(angle), name)
 
 
+def place(window: Window, x: float, y: float) -> tuple[float, float]:
+    """Return where a film's point lies in the window's stored square: (column, row), the inverse of `warp`."""
+    cos, sin = math.cos(math.radians(window.angle)), math.sin(math.radians(window.angle))
+    right, down = x - window.x, y - window.y
+    scale = SIZE / window.side
+    return SIZE / 2 + scale * (cos * right + sin * down), SIZE / 2 + scale * (cos * down - sin * right)
+
+
 def warp(image: np.ndarray, film: Film, window: Window, size: int = SIZE) -> np.ndarray:
     """Return a window of a film as uint8 (size, size).
 

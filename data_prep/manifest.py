@@ -12,7 +12,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from data_prep.mass import InputError, Mass
+from data_prep import crops
+from data_prep.mass import Box, InputError, Mass
 
 JSON = "manifest.json"
 CSV = "manifest.csv"
@@ -58,3 +59,18 @@ def read_csv(folder: Path) -> dict[str, dict[str, str]]:
     """Return manifest.csv's rows by mass_id, as text."""
     with (folder / CSV).open(newline="") as file:
         return {row["mass_id"]: row for row in csv.DictReader(file)}
+
+
+def box_of(row: dict[str, str]) -> Box:
+    """Return a mass's box, in film pixels, from its row of manifest.csv."""
+    return Box(*(float(row[name]) for name in CORNERS))
+
+
+def windows(row: dict[str, str], content: dict) -> list[crops.Window]:
+    """Return the windows of a used mass's records, from its row of manifest.csv and what manifest.json says."""
+    box = box_of(row)
+    if row["split"] == "train" and content["rotations"]:
+        return crops.augmented_windows(
+            box, content["context"], row["mass_id"], content["seed"], content["rotations"], content["crops"]
+        )
+    return [crops.context_window(box, content["context"])]

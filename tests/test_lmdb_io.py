@@ -88,7 +88,7 @@ def test_what_is_not_an_lmdb_is_a_clear_error(tmp_path):
 
 
 def test_a_record_without_an_image_names_its_key(tmp_path, records):
-    bad = lmdb_io.pack(records[0])._replace(png=b"no png")
+    bad = lmdb_io.pack(records[0])._replace(pgm=b"no image")
     lmdb_io.write(tmp_path / "db", [bad], 227, 1)
     with pytest.raises(InputError, match=records[0].key):
         list(lmdb_io.records(tmp_path / "db"))
