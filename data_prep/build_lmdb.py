@@ -16,18 +16,27 @@ import argparse
 import os
 import shutil
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
-from data_prep import boxes, cbis, crops, cut, ddsm, lmdb_io, manifest, provenance, summary, synthetic, synthetic_cbis
-from data_prep.mass import Film, InputError, Mass, run
+from data_prep import (
+    boxes,
+    cbis,
+    crops,
+    databases,
+    ddsm,
+    lmdb_io,
+    manifest,
+    provenance,
+    summary,
+    synthetic,
+    synthetic_cbis,
+)
+from data_prep.mass import InputError, Mass, run
 from data_prep.new_folder import new_folder
 from data_prep.split import SPLITS, read_split, split_patients, write_split
 from data_prep.workers import worker_pool
@@ -35,7 +44,6 @@ from data_prep.workers import worker_pool
 READERS = {"ddsm": ddsm, "cbis": cbis, "boxes": boxes, "synthetic": ddsm}  # a synthetic set is DDSM case folders
 DEFAULT_ROOT = {"ddsm": Path("data/ddsm"), "cbis": Path("data/cbis"), "synthetic": Path("data/synthetic")}
 ROTATIONS, CROPS = 5, 5  # paper, section 4.2: 25 times the training set
-BYTES_A_RECORD = 54_000  # on disk, about: a 227 x 227 PGM in LMDB's pages
 
 
 def main() -> None:
@@ -113,25 +121,27 @@ def build(
     Some damage shows only when a film is decoded. Such a film's masses are listed, then split and databases are made
     anew without them, so that validation and test stay balanced.
     """
+    recipe = crops.Recipe(args.context, *((0, 0) if args.no_aug else (ROTATIONS, CROPS)), args.seed)
+    load = READERS[args.source].load_film
     while True:
         used = [mass for mass in masses if not mass.reason]
         split = choose_split(used, args)
-        fingerprints, mean, unreadable = write_databases(folder, used, split, args, pool)
-        if not unreadable:
+        written = databases.write(folder, databases.film_jobs(used, split, recipe, load), pool, args.workers)
+        if not written.unreadable:
             break
-        for problem in unreadable.values():
+        for problem in written.unreadable.values():
             print(f"left out: {problem}; starting anew without it", file=sys.stderr)
-        masses = leave_out(
-            masses, {m.mass_id: f"unreadable film: {unreadable[m.film]}" for m in used if m.film in unreadable}
-        )
+        reasons = {film: f"unreadable film: {problem}" for film, problem in written.unreadable.items()}
+        masses = leave_out(masses, {m.mass_id: reasons[m.film] for m in used if m.film in reasons})
         for name in SPLITS:
             shutil.rmtree(folder / name)
-    lmdb_io.write_mean(folder / lmdb_io.MEAN, mean)
+    lmdb_io.write_mean(folder / lmdb_io.MEAN, written.mean)
     write_split(folder / "split.csv", split)
     manifest.write_csv(folder, masses, split)
-    table = summary.counts(used, split, {name: len(fingerprints[name]) for name in SPLITS})
+    table = summary.counts(used, split, {name: len(written.fingerprints[name]) for name in SPLITS})
     account = summary.account(masses)
-    manifest.write_json(folder, describe(args, table, account, fingerprints))
+    digest = databases.digest(written.fingerprints)
+    manifest.write_json(folder, describe(args, recipe) | {"counts": table, "account": account, "digest": digest})
     return table, account
 
 
@@ -142,26 +152,15 @@ def choose_split(masses: list[Mass], args: argparse.Namespace) -> dict[str, str]
     return split_patients(masses, args.seed, cbis.official_test(masses) if args.official_split else ())
 
 
-def describe(
-    args: argparse.Namespace,
-    table: summary.Table,
-    account: summary.Account,
-    fingerprints: dict[str, dict[str, bytes]],
-) -> dict:
-    """Return what manifest.json says."""
+def describe(args: argparse.Namespace, recipe: crops.Recipe) -> dict:
+    """Return what manifest.json says of how a database was made."""
     return {
         # made films are never passed off as real ones, however they are named
         "source": "synthetic" if is_made(args.root) else args.source,
         "root": str(args.root),
-        "context": args.context,
-        "rotations": 0 if args.no_aug else ROTATIONS,
-        "crops": 0 if args.no_aug else CROPS,
+        **recipe._asdict(),
         "callback_only": args.callback_only,
         "split": str(args.split) if args.split else "official" if args.official_split else "made by seed",
-        "seed": args.seed,
-        "counts": table,
-        "account": account,
-        "digest": lmdb_io.digest({f"{name}/{key}": sha for name in SPLITS for key, sha in fingerprints[name].items()}),
         "commit": provenance.commit(),
         "versions": provenance.versions("numpy", "opencv-python-headless", "lmdb"),
     }
@@ -170,58 +169,6 @@ def describe(
 def is_made(root: Path) -> bool:
     """Whether the films are of a synthetic set, in either format."""
     return synthetic.is_synthetic(root) or synthetic_cbis.is_synthetic(root)
-
-
-def write_databases(
-    folder: Path, masses: list[Mass], split: dict[str, str], args: argparse.Namespace, pool: Executor
-) -> tuple[dict[str, dict[str, bytes]], np.ndarray, dict[Film, str]]:
-    """Write train, val and test; return their records' fingerprints, the training mean, and unreadable films."""
-    jobs = {name: film_jobs(masses, split, name, args) for name in SPLITS}
-    expected = {name: sum(len(job.samples) for job in jobs[name]) for name in SPLITS}
-    check_space(folder, sum(expected.values()))
-    pixel_sum = np.zeros((crops.SIZE, crops.SIZE), np.uint64)
-    unreadable: dict[Film, str] = {}
-
-    def packed(name: str) -> Iterator[lmdb_io.Packed]:
-        with tqdm(total=expected[name], desc=name, unit="crop", disable=None) as bar:
-            for film in cut.cut_films(pool, jobs[name], args.workers):
-                if film.problem:
-                    unreadable[film.film] = film.problem
-                if name == "train":
-                    np.add(pixel_sum, film.pixel_sum, out=pixel_sum)
-                yield from film.packed
-                bar.update(len(film.packed))
-
-    fingerprints = {name: lmdb_io.write(folder / name, packed(name), crops.SIZE, expected[name]) for name in SPLITS}
-    return fingerprints, pixel_sum / max(len(fingerprints["train"]), 1), unreadable
-
-
-def film_jobs(masses: list[Mass], split: dict[str, str], name: str, args: argparse.Namespace) -> list[cut.FilmJob]:
-    """Return the jobs of one split, a film each; record keys number all its crops in a seeded shuffled order."""
-    crops_of = [
-        (mass, window) for mass in masses if split[mass.patient] == name for window in windows(mass, name, args)
-    ]
-    order = np.random.default_rng(args.seed).permutation(len(crops_of))
-    samples: dict[Film, list[cut.Sample]] = defaultdict(list)
-    for index, (mass, window) in zip(order, crops_of, strict=True):
-        key = lmdb_io.key_of(index, mass.mass_id, window.name)
-        samples[mass.film].append(cut.Sample(key, mass.label, window))
-    load = READERS[args.source].load_film
-    return [cut.FilmJob(film, load, of_film) for film, of_film in samples.items()]
-
-
-def windows(mass: Mass, split_name: str, args: argparse.Namespace) -> list[crops.Window]:
-    """Return the windows of a mass: augmented ones for training, else its upright context."""
-    if split_name == "train" and not args.no_aug:
-        return crops.augmented_windows(mass.box, args.context, mass.mass_id, args.seed, ROTATIONS, CROPS)
-    return [crops.context_window(mass.box, args.context)]
-
-
-def check_space(folder: Path, records: int) -> None:
-    """Raise InputError when the disk would not hold the database."""
-    needed, free = records * BYTES_A_RECORD, shutil.disk_usage(folder).free
-    if free < needed:
-        raise InputError(f"{folder}: {needed / 1e9:.1f} GB needed but {free / 1e9:.1f} GB free; choose another --out")
 
 
 if __name__ == "__main__":

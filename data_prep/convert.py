@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_prep.mass import InputError
+from data_prep.whole_file import whole_file
 
 Row = dict[str, object]
 """Columns of data_prep/boxes.py; `image` is a Path that can be opened from here."""
@@ -38,16 +39,11 @@ def convert(read: Callable[[Path], tuple[list[Row], LeftOut]], description: str)
 
 def write_boxes(path: Path, rows: list[Row]) -> None:
     """Write a CSV of boxes, images' paths relative to it; InputError when it cannot be written."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-            writer.writeheader()
-            for row in rows:
-                writer.writerow(row | {"image": os.path.relpath(row["image"], path.parent)})
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); give another --out") from None
+    with whole_file(path) as working, working.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row | {"image": os.path.relpath(row["image"], path.parent)})
 
 
 def find(root: Path, name: str) -> Path:

@@ -7,6 +7,7 @@ rotated; `warp` samples it in one affine step from the stored image, so no pixel
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -45,15 +46,31 @@ def context_window(box: Box, context: str) -> Window:
     return Window(*box.centre, side)
 
 
+class Recipe(NamedTuple):
+    """How the crops of a set are cut; manifest.json says it in these words. Without rotations none is augmented."""
+
+    context: str
+    rotations: int
+    crops: int
+    seed: int
+
+
+def windows(box: Box, mass_id: str, split: str, recipe: Recipe) -> list[Window]:
+    """Return the windows of a mass's records: augmented ones for training, else its upright context."""
+    if split == "train" and recipe.rotations:
+        return augmented_windows(box, recipe.context, mass_id, recipe.seed, recipe.rotations, recipe.crops)
+    return [context_window(box, recipe.context)]
+
+
 def augmented_windows(
     box: Box, context: str, mass_id: str, seed: int, rotations: int = 5, crops: int = 5
 ) -> list[Window]:
     """Return `rotations` x `crops` random windows: the context turned about the box's centre, then cut.
 
     A crop is a random window of the rotated context square, 0.8 to 1 of its side, that always keeps the whole box
-    inside. Where a turned box needs more than the context square (a large mass in Small context), the window grows to
-    what the box needs. Randomness depends on `seed` and `mass_id` alone, so neither the order of the masses nor the
-    number of worker processes changes a crop.
+    inside. Where a turned box needs more (a large mass in Small context), the square grows until the smallest crop
+    holds it. Randomness depends on `seed` and `mass_id` alone, so neither the order of the masses nor the number of
+    worker processes changes a crop.
     """
     entropy = int.from_bytes(hashlib.sha256(f"{seed} {mass_id}".encode()).digest()[:16])
     rng = np.random.default_rng(entropy)
@@ -69,9 +86,9 @@ def _random_crop(box: Box, region: float, angle: float, name: str, rng: np.rando
     # extent of the box along the window's own axes
     across = box.width * abs(cos) + box.height * abs(sin)
     down = box.width * abs(sin) + box.height * abs(cos)
-    needed = max(across, down)
-    side = rng.uniform(max(SMALLEST_WINDOW * region, needed), max(region, needed))
-    slack = max(region - side, 0) / 2  # the window stays within the rotated context square ...
+    region = max(region, max(across, down) / SMALLEST_WINDOW)
+    side = rng.uniform(SMALLEST_WINDOW * region, region)
+    slack = (region - side) / 2  # the window stays within the rotated context square ...
     u = rng.uniform(-1, 1) * min(slack, (side - across) / 2)  # ... and around the box
     v = rng.uniform(-1, 1) * min(slack, (side - down) / 2)
     x, y = box.centre

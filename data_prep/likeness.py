@@ -47,7 +47,7 @@ CORE = 2 * crops.SMALLEST_WINDOW - 1
 """Diameter of the core, a disc about the box's centre, as a share of the context square's side R.
 
 A window's side is at least 0.8 R, and its centre is off the box's by at most (R - side) / 2 along each of its axes; so
-its nearest edge is at least side / 2 - (R - side) / 2 = side - R / 2 >= 0.3 R away. A window above R is not off at all.
+its nearest edge is at least side / 2 - (R - side) / 2 = side - R / 2 >= 0.3 R away. R may grow for a turned box.
 """
 
 _distance = np.hypot(*(np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2)) / (SIDE / 2)

@@ -20,6 +20,7 @@ import lmdb
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from data_prep.datum import BlobProto, Datum
 from data_prep.mass import InputError
 
 MEAN = "mean.binaryproto"
@@ -43,13 +44,6 @@ class Packed(NamedTuple):
     label: int
     pgm: bytes
     sha256: bytes
-
-
-def _caffe_pb2():
-    """Caffe's messages, imported late: loading Caffe takes a second that worker processes need not spend."""
-    from caffe.proto import caffe_pb2
-
-    return caffe_pb2
 
 
 def pack(record: Record) -> Packed:
@@ -109,7 +103,7 @@ def _batches(items: Iterable[Packed]) -> Iterator[list[Packed]]:
 
 
 def _datum(item: Packed, size: int) -> bytes:
-    datum = _caffe_pb2().Datum(channels=1, height=size, width=size, label=item.label, encoded=True, data=item.pgm)
+    datum = Datum(channels=1, height=size, width=size, label=item.label, encoded=True, data=item.pgm)
     return datum.SerializeToString()
 
 
@@ -137,7 +131,7 @@ def items(folder: Path) -> Iterator[tuple[bytes, bytes]]:
 def unpack(folder: Path, key: bytes, value: bytes) -> Record:
     """Decode one record of the LMDB at `folder`; InputError names its key when that cannot be done."""
     try:
-        datum = _caffe_pb2().Datum.FromString(value)
+        datum = Datum.FromString(value)
         image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_GRAYSCALE)
         name = key.decode()
     except (DecodeError, UnicodeDecodeError, cv2.error):
@@ -180,7 +174,7 @@ def mass_id_of(key: str) -> str:
 
 def write_mean(path: Path, mean: np.ndarray) -> None:
     """Write a (rows, columns) float mean as the BlobProto that Caffe's `mean_file` takes, 3 equal channels."""
-    blob = _caffe_pb2().BlobProto(num=1, channels=3, height=mean.shape[0], width=mean.shape[1])
+    blob = BlobProto(num=1, channels=3, height=mean.shape[0], width=mean.shape[1])
     blob.data.extend(np.tile(mean.astype(np.float32).ravel(), 3).tolist())
     path.write_bytes(blob.SerializeToString())
 
@@ -189,5 +183,5 @@ def read_mean(path: Path) -> np.ndarray:
     """Return a mean file as (channels, rows, columns) float32."""
     if not path.is_file():
         raise InputError(f"{path}: no mean file; build the database again with data_prep/build_lmdb.py")
-    blob = _caffe_pb2().BlobProto.FromString(path.read_bytes())
+    blob = BlobProto.FromString(path.read_bytes())
     return np.array(blob.data, np.float32).reshape(blob.channels, blob.height, blob.width)

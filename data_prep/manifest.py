@@ -19,6 +19,7 @@ JSON = "manifest.json"
 CSV = "manifest.csv"
 DEFAULT = Path("data/lmdb")
 """The database that the hand-written prototxt files name, so what a `caffe train` typed by hand trains on."""
+ODD_NAMES = "surrogateescape"  # a file's name need not be UTF-8; so it comes back as it was
 CORNERS = ("x0", "y0", "x1", "y1")
 COLUMNS = (
     *("mass_id", "patient", "film", "side", "view", "abnormality", "pathology"),
@@ -28,7 +29,7 @@ COLUMNS = (
 
 def write_csv(folder: Path, masses: Iterable[Mass], split: dict[str, str]) -> None:
     """Write manifest.csv; boxes are in film pixels."""
-    with (folder / CSV).open("w", newline="") as file:
+    with (folder / CSV).open("w", newline="", errors=ODD_NAMES) as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for mass in masses:
@@ -57,7 +58,7 @@ def read_json(folder: Path) -> dict:
 
 def read_csv(folder: Path) -> dict[str, dict[str, str]]:
     """Return manifest.csv's rows by mass_id, as text."""
-    with (folder / CSV).open(newline="") as file:
+    with (folder / CSV).open(newline="", errors=ODD_NAMES) as file:
         return {row["mass_id"]: row for row in csv.DictReader(file)}
 
 
@@ -68,9 +69,5 @@ def box_of(row: dict[str, str]) -> Box:
 
 def windows(row: dict[str, str], content: dict) -> list[crops.Window]:
     """Return the windows of a used mass's records, from its row of manifest.csv and what manifest.json says."""
-    box = box_of(row)
-    if row["split"] == "train" and content["rotations"]:
-        return crops.augmented_windows(
-            box, content["context"], row["mass_id"], content["seed"], content["rotations"], content["crops"]
-        )
-    return [crops.context_window(box, content["context"])]
+    recipe = crops.Recipe(*(content[name] for name in crops.Recipe._fields))
+    return crops.windows(box_of(row), row["mass_id"], row["split"], recipe)

@@ -23,6 +23,7 @@ from data_prep import crops, lmdb_io, manifest
 from data_prep.crops import SIZE, Window
 from data_prep.mass import LABELS, InputError, run
 from data_prep.split import SPLITS
+from data_prep.whole_file import whole_file
 
 CLASSES = ("benign", "malignant")
 FIG1_ROWS, FIG1_COLUMNS = 2, 2  # of each class
@@ -185,14 +186,9 @@ def fig1(samples: list[Sample], content: dict) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture that is never seen half written, and say so."""
-    working = path.with_name(f".{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a picture and say so."""
+    with whole_file(path) as working:
         figure.savefig(working, format="png")
-        working.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
     print(path)
 
 

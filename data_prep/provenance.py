@@ -1,5 +1,6 @@
 """Where a result comes from: the commit of this repository and the versions of what computed it."""
 
+import os
 import platform
 import shlex
 import subprocess
@@ -22,6 +23,13 @@ def commit() -> str:
 def command() -> str:
     """Return the running script's command as one types it from the repository's root."""
     return shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+
+
+def hardware() -> dict[str, str | int]:
+    """Return the processor's name and how many of its cores this process may use."""
+    with open("/proc/cpuinfo") as file:
+        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return {"cpu": models[0] if models else "unknown", "cores": len(os.sched_getaffinity(0))}
 
 
 def versions(*packages: str) -> dict[str, str]:

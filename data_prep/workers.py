@@ -6,6 +6,7 @@ which ends with it.
 """
 
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -27,8 +28,10 @@ CONTEXT = get_context("forkserver")
 def worker_pool(workers: int) -> Iterator[Executor]:
     """Yield a pool of processes; what waits when the block ends is dropped.
 
-    InputError when one of them dies (in the block: BrokenProcessPool) or has too little memory.
+    InputError when one of them dies (in the block: BrokenProcessPool) or has too little memory, or `workers` is none.
     """
+    if workers < 1:
+        raise InputError(f"--workers {workers}: give 1 or more")
     try:
         with _WorkerPool(workers) as pool:
             yield pool
@@ -45,6 +48,8 @@ class _WorkerPool(ThreadPoolExecutor):
 
     def __init__(self, workers: int):
         super().__init__(workers)
+        # imported once, by the server: its workers share the memory, and begin at once
+        CONTEXT.set_forkserver_preload([name for name in sys.modules if name.startswith("data_prep.")])
         self._workers = [_start_worker() for _ in range(workers)]
         self._idle: SimpleQueue[Connection] = SimpleQueue()
         for _, connection in self._workers:

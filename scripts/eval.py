@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from data_prep import lmdb_io, manifest, provenance
 from data_prep.mass import run
+from data_prep.whole_file import whole_file, write_json
 from scripts import chosen as choice
 from scripts import figures, metrics, nets, score_table
-from scripts.whole_file import whole_file, write_json
 
 FIELDS = ("mass_id", "patient", "film", "side", "view", "pathology", "label", "probability", "predicted")
 BATCH = 16  # more only takes memory: on a CPU it is no faster

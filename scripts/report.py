@@ -23,8 +23,8 @@ from PIL import Image
 
 from data_prep import lmdb_io, manifest, summary
 from data_prep.mass import InputError, run
+from data_prep.whole_file import whole_file
 from scripts import figures, paper, score_table
-from scripts.whole_file import whole_file
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 RUN_FILES = ("run.json", "log.csv", "eval_test/metrics.json", "eval_test/predictions.csv")

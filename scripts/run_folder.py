@@ -20,9 +20,9 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from data_prep.mass import InputError
+from data_prep.whole_file import whole_file, write_json
 from scripts import nets
 from scripts.settings import Settings
-from scripts.whole_file import whole_file, write_json
 
 COLUMNS = ("iteration", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
 TRAIN_VAL, SOLVER = "train_val.prototxt", "solver.prototxt"

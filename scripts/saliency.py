@@ -18,10 +18,10 @@ import numpy as np
 
 from data_prep import lmdb_io
 from data_prep.mass import InputError, run
+from data_prep.whole_file import whole_file
 from scripts import chosen as choice
 from scripts import figures, nets, score_table
 from scripts.metrics import called_malignant
-from scripts.whole_file import whole_file
 
 CLASSES = ("benign", "malignant")
 MOST = 20  # masses in a figure, and in one pass through the net

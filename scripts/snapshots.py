@@ -15,10 +15,10 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from data_prep.mass import InputError
+from data_prep.whole_file import write_json
 from scripts import nets
 from scripts.run_folder import SOLVER
 from scripts.weights import stored_layers
-from scripts.whole_file import write_json
 
 ENDINGS = (".caffemodel", ".json", ".solverstate")
 

@@ -12,7 +12,6 @@ ends with the very weights and log that it would have without the stop (on a GPU
 """
 
 import argparse
-import os
 import shlex
 import signal
 import sys
@@ -21,9 +20,9 @@ from pathlib import Path
 
 from data_prep import provenance
 from data_prep.mass import InputError, run
+from data_prep.whole_file import write_json
 from scripts import nets, run_folder, snapshots, training
 from scripts.settings import Settings, check_data, check_same, check_weights, new_settings
-from scripts.whole_file import write_json
 
 
 def main() -> None:
@@ -125,14 +124,12 @@ def stop_signals() -> list[int]:
 
 def describe(gpu: str | None) -> dict:
     """Return what run.json says of code and machine."""
-    with open("/proc/cpuinfo") as file:
-        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     return {
         "gpu": gpu,
         "command": provenance.command(),
         "commit": provenance.commit(),
         "versions": provenance.versions("numpy", "protobuf") | {"caffe": nets.import_caffe().__version__},
-        "hardware": {"cpu": models[0] if models else "unknown", "cores": len(os.sched_getaffinity(0))},
+        "hardware": provenance.hardware(),
     }
 
 

@@ -148,6 +148,8 @@ def test_a_film_that_fails_only_when_decoded_is_listed_and_the_split_stays_balan
         (("--source", "boxes", "--root", "none.csv"), "none.csv: no such file"),
         (("--source", "boxes"), "--source boxes needs --root"),
         (("--root", "x"), "--root needs --source"),
+        (("--source", "boxes", "--root", "m.csv", "--workers", 0), "--workers 0: give 1 or more"),
+        (("--source", "ddsm", "--root", ".", "--official-split"), "--official-split: --source ddsm has none"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_leaves_nothing(tmp_path, args, message):

@@ -67,6 +67,11 @@ def test_augmentation_is_5_rotations_of_5_different_crops_over_the_whole_circle(
     assert quarters.min() > 0.15 * len(windows)
 
 
+def test_crops_differ_even_where_a_turned_mass_needs_more_than_its_context():
+    windows = augmented_windows(Box(100, 100, 700, 700), "small", "mass", 1)
+    assert len(set(windows)) == len({(window.side, window.angle) for window in windows}) == 25
+
+
 def test_crops_depend_on_seed_and_mass_alone():
     box = Box(400, 700, 480, 760)
     assert augmented_windows(box, "large", "a", 1) == augmented_windows(box, "large", "a", 1)

@@ -3,10 +3,13 @@
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
+from caffe.proto import caffe_pb2
 
 from data_prep import lmdb_io
+from data_prep.datum import BlobProto, Datum
 from data_prep.lmdb_io import Record
 from data_prep.mass import InputError
 
@@ -34,6 +37,28 @@ def test_records_come_back_in_key_order_with_the_same_pixels(tmp_path, records):
     for written, read in zip(records, lmdb_io.records(tmp_path / "db"), strict=True):
         assert (written.key, written.label) == (read.key, read.label)
         assert np.array_equal(written.image, read.image)
+
+
+def test_png_records_of_older_databases_are_read(tmp_path, records):
+    packed = [lmdb_io.pack(record)._replace(pgm=cv2.imencode(".png", record.image)[1].tobytes()) for record in records]
+    lmdb_io.write(tmp_path / "db", packed, 227, len(packed))
+    for written, read in zip(records, lmdb_io.records(tmp_path / "db"), strict=True):
+        assert np.array_equal(written.image, read.image)
+
+
+@pytest.mark.parametrize("count", [0, lmdb_io.BATCH, 2 * lmdb_io.BATCH + 1])
+def test_sets_of_no_records_of_a_whole_batch_and_of_several_are_written(tmp_path, count):
+    image = np.zeros((9, 9), np.uint8)
+    packed = (lmdb_io.pack(Record(lmdb_io.key_of(i, "M"), 0, image)) for i in range(count))
+    assert len(lmdb_io.write(tmp_path / "db", packed, 9, count)) == count
+    assert lmdb_io.count(tmp_path / "db") == len(list(lmdb_io.records(tmp_path / "db"))) == count
+
+
+def test_our_messages_are_caffes():
+    fields = {"channels": 1, "height": 227, "width": 226, "data": b"abc", "label": 1, "encoded": True}
+    assert Datum(**fields).SerializeToString() == caffe_pb2.Datum(**fields).SerializeToString()
+    fields = {"num": 1, "channels": 3, "height": 2, "width": 4, "data": [0.5, -1.25, 3.0]}
+    assert BlobProto(**fields).SerializeToString() == caffe_pb2.BlobProto(**fields).SerializeToString()
 
 
 def test_a_key_tells_its_mass(records):
