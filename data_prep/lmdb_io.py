@@ -24,7 +24,7 @@ from data_prep.datum import BlobProto, Datum
 from data_prep.mass import InputError
 
 MEAN = "mean.binaryproto"
-BATCH = 100  # records a transaction: 5 MB, and as much again in LMDB until it is committed
+BATCH = 25  # records a transaction: about a film, and few enough to hold in memory
 RECORD_OVERHEAD = 8192  # bytes a record may take beyond its raw pixels: key, Datum fields, LMDB's whole pages
 
 

@@ -167,7 +167,7 @@ def source(content: dict) -> str:
     """Return where the films come from; made ones are called so in capitals."""
     if content["source"] == "synthetic":
         return "SYNTHETIC films, drawn from random numbers"
-    return f"Films: {content['source']} ({Path(content['root']).name})"
+    return f"Films: {content['source']} ({'/'.join(Path(content['root']).parts[-2:])})"
 
 
 def fig1(samples: list[Sample], content: dict) -> Figure:
