@@ -49,7 +49,7 @@ class Scale:
     records: int = 1024
     batches: int = 40
     pairs: dict[str, tuple[int, int]] = field(
-        default_factory=lambda: {"baseline": (64, 12), "alexnet": (256, 6), "googlenet": (32, 12)}
+        default_factory=lambda: {"baseline": (64, 16), "alexnet": (256, 6), "googlenet": (32, 12)}
     )
 
 

@@ -94,6 +94,16 @@ def test_random_bytes_are_an_error(tmp_path):
             ljpeg.decode(path)
 
 
+def test_a_codec_that_never_ends_is_ended(film, tmp_path, monkeypatch):
+    program = tmp_path / "codec"
+    program.write_text("#!/bin/sh\nwhile :; do :; done\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(ljpeg, "codec", lambda: program)
+    monkeypatch.setattr(ljpeg, "CPU_LIMIT_S", 1)
+    with pytest.raises(InputError, match="cannot decode it"):
+        ljpeg.decode(film[0])
+
+
 def test_random_picture_data_under_a_sound_header_is_an_error(film):
     path, _ = film
     whole = path.read_bytes()
