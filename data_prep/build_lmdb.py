@@ -94,7 +94,8 @@ def choose_source(args: argparse.Namespace) -> None:
 
 def read_masses(args: argparse.Namespace, pool: Executor) -> list[Mass]:
     """Return every lesion of the source; InputError when none can be used, or two have one name."""
-    masses = READERS[args.source].masses(args.root, pool.map)
+    # outlines have done their part in the boxes: they would take 10 kB a mass
+    masses = [replace(mass, outline=None) for mass in READERS[args.source].masses(args.root, pool.map)]
     if args.callback_only:
         dropped = [mass for mass in masses if mass.pathology == "BENIGN_WITHOUT_CALLBACK"]
         masses = leave_out(masses, {mass.mass_id: "benign without callback" for mass in dropped})

@@ -54,10 +54,18 @@ class Recipe(NamedTuple):
     crops: int
     seed: int
 
+    def augments(self, split: str) -> bool:
+        """Whether the masses of a split are augmented: those of the training set, if any are."""
+        return split == "train" and self.rotations > 0
+
+    def records_a_mass(self, split: str) -> int:
+        """Return how many windows of a mass of this split there are."""
+        return self.rotations * self.crops if self.augments(split) else 1
+
 
 def windows(box: Box, mass_id: str, split: str, recipe: Recipe) -> list[Window]:
     """Return the windows of a mass's records: augmented ones for training, else its upright context."""
-    if split == "train" and recipe.rotations:
+    if recipe.augments(split):
         return augmented_windows(box, recipe.context, mass_id, recipe.seed, recipe.rotations, recipe.crops)
     return [context_window(box, recipe.context)]
 

@@ -8,28 +8,34 @@ from itertools import islice
 import numpy as np
 
 from data_prep import crops
-from data_prep.lmdb_io import Packed, Record, pack
-from data_prep.mass import Film, InputError
+from data_prep.lmdb_io import Packed, Record, key_of, pack
+from data_prep.mass import Box, Film, InputError
 
 FILMS_IN_FLIGHT = 2  # a worker: one being cut, one waiting; bounds memory whatever the size of the set
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One crop to make: the record's key and class, and its window of the film."""
+class MassJob:
+    """A mass to cut: which windows are its own (crops.windows), and their records' places in the shuffled order.
 
-    key: str
+    The windows themselves are made where they are cut: those of all masses at once would take 15 kB a mass.
+    """
+
+    mass_id: str
     label: int
-    window: crops.Window
+    box: Box
+    places: np.ndarray
 
 
 @dataclass(frozen=True)
 class FilmJob:
-    """A film, the function that loads it as uint8 (rows, columns), and the samples to cut from it."""
+    """A film, the function that loads it as uint8 (rows, columns), and the masses to cut from it by a recipe."""
 
     film: Film
     load: Callable[[Film], np.ndarray]
-    samples: list[Sample]
+    split: str
+    recipe: crops.Recipe
+    masses: list[MassJob]
 
 
 @dataclass(frozen=True)
@@ -43,17 +49,19 @@ class CutFilm:
 
 
 def cut_film(job: FilmJob) -> CutFilm:
-    """Load one film and cut its samples."""
+    """Load one film and cut its masses."""
     pixel_sum = np.zeros((crops.SIZE, crops.SIZE), np.uint64)
     try:
         image = job.load(job.film)
     except InputError as error:
         return CutFilm(job.film, [], pixel_sum, str(error))
     packed = []
-    for sample in job.samples:
-        crop = crops.warp(image, job.film, sample.window)
-        pixel_sum += crop
-        packed.append(pack(Record(sample.key, sample.label, crop)))
+    for mass in job.masses:
+        windows = crops.windows(mass.box, mass.mass_id, job.split, job.recipe)
+        for place, window in zip(mass.places, windows, strict=True):
+            crop = crops.warp(image, job.film, window)
+            pixel_sum += crop
+            packed.append(pack(Record(key_of(place, mass.mass_id, window.name), mass.label, crop)))
     return CutFilm(job.film, packed, pixel_sum)
 
 

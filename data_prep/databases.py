@@ -36,13 +36,12 @@ def _jobs_of(
     masses: list[Mass], name: str, recipe: crops.Recipe, load: Callable[[Film], np.ndarray]
 ) -> list[cut.FilmJob]:
     """Return the jobs of one split; record keys number all its crops in a seeded shuffled order."""
-    crops_of = [(mass, window) for mass in masses for window in crops.windows(mass.box, mass.mass_id, name, recipe)]
-    order = np.random.default_rng(recipe.seed).permutation(len(crops_of))
-    samples: dict[Film, list[cut.Sample]] = defaultdict(list)
-    for index, (mass, window) in zip(order, crops_of, strict=True):
-        key = lmdb_io.key_of(index, mass.mass_id, window.name)
-        samples[mass.film].append(cut.Sample(key, mass.label, window))
-    return [cut.FilmJob(film, load, of_film) for film, of_film in samples.items()]
+    each = recipe.records_a_mass(name)
+    order = np.random.default_rng(recipe.seed).permutation(len(masses) * each).reshape(len(masses), each)
+    of_film: dict[Film, list[cut.MassJob]] = defaultdict(list)
+    for mass, places in zip(masses, order, strict=True):
+        of_film[mass.film].append(cut.MassJob(mass.mass_id, mass.label, mass.box, places))
+    return [cut.FilmJob(film, load, name, recipe, jobs) for film, jobs in of_film.items()]
 
 
 def write(folder: Path, jobs: dict[str, list[cut.FilmJob]], pool: Executor, workers: int) -> Written:
@@ -50,7 +49,7 @@ def write(folder: Path, jobs: dict[str, list[cut.FilmJob]], pool: Executor, work
 
     Raises InputError when the disk is full or cannot be written.
     """
-    expected = {name: sum(len(job.samples) for job in jobs[name]) for name in SPLITS}
+    expected = {name: sum(len(mass.places) for job in jobs[name] for mass in job.masses) for name in SPLITS}
     _check_space(folder, sum(expected.values()))
     pixel_sum = np.zeros((crops.SIZE, crops.SIZE), np.uint64)
     unreadable: dict[Film, str] = {}
