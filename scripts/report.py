@@ -117,7 +117,8 @@ def describe(runs: list[Run], title: str, out: Path) -> dict:
         "synthetic": any(each.scores["source"] == "synthetic" for each in runs),
         "runs": runs,
         "databases": [
-            {"name": name, "content": content, "table": count_table(content)} for name, content in databases.items()
+            {"name": name, "content": content, "table": count_table(content), "left_out": left_out(content)}
+            for name, content in databases.items()
         ],
         "paper": paper,
         "wilson": {net: paper.wilson(row.counts) for net, row in paper.TEST.items()},
@@ -141,6 +142,12 @@ def count_table(content: dict) -> list[tuple[str, list[int], str]]:
         values = [content["counts"][split][name] for split in content["counts"]]
         rows.append((name, [*values, sum(values)], format(summary.PAPER[name], ",") if name in summary.PAPER else ""))
     return rows
+
+
+def left_out(content: dict) -> list[tuple[str, int]]:
+    """Return each reason for which lesions were left out, and how many."""
+    ends = (summary.FOUND, summary.SEVERAL, summary.USED)
+    return [(reason, row["lesions"]) for reason, row in content["account"].items() if reason not in ends]
 
 
 if __name__ == "__main__":

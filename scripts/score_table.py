@@ -2,7 +2,7 @@
 
 from scripts import metrics, paper
 
-SOURCES = {"synthetic": "synthetic films", "ddsm": "DDSM", "boxes": "own films (CSV of boxes)"}
+SOURCES = {"synthetic": "synthetic films", "ddsm": "DDSM", "cbis": "CBIS-DDSM", "boxes": "own films (CSV of boxes)"}
 
 Column = dict[str, str]
 """A column of the table: its head under "", then a text for each figure it has."""

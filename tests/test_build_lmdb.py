@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import crops, lmdb_io, manifest
+from data_prep import build_lmdb, crops, lmdb_io, manifest
 from data_prep.crops import Window
+from scripts import score_table
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = ("image", "patient_id", "side", "view", "x", "y", "width", "height", "pathology")
@@ -86,6 +87,10 @@ def test_a_test_crop_is_the_upright_context_of_its_film(built, boxes_csv):
     image = np.asarray(Image.open(row["film"]))
     film = type("Film", (), {"width": 200, "height": 300})
     assert np.array_equal(record.image, crops.warp(image, film, window))
+
+
+def test_every_source_has_a_name_in_results():
+    assert score_table.SOURCES.keys() == build_lmdb.READERS.keys()
 
 
 def test_records_are_shuffled(built):

@@ -207,7 +207,8 @@ def test_a_disk_that_others_fill_meanwhile_is_one_clear_line(films, tmp_path):
     out.parent.mkdir()
     others = ["sh", "-c", f'(cd "{out.parent}"; {filler}) 2>/dev/null & "$@"', "sh"]
     process = start(films, out, prefix=[*on_small_disk(out.parent, 60_000), *others])
-    check_one_line(*finish(process), "No space left on device", out)
+    # LMDB calls a write that was cut short an input/output error, so the system's own words are not always there
+    check_one_line(*finish(process), "free some space", out)
 
 
 @pytest.mark.parametrize("most", [10_000, 1_000_000, 7_000_000])
