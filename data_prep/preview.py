@@ -136,8 +136,8 @@ def show(axes: Axes, sample: Sample) -> None:
     row = sample.row
     words = [row["pathology"], *filter(None, (row["shape"], row["margins"]))]
     text = ", ".join(words).lower().replace("_", " ").replace("-", " + ")
-    name = " ".join(filter(None, (row["mass_id"], sample.window.name)))
-    caption = [name, *textwrap.wrap(text, 36, max_lines=3, placeholder=" ...")]
+    text = f"{sample.window.name} {text}".strip()
+    caption = [row["mass_id"], *textwrap.wrap(text, 36, max_lines=3, placeholder=" ...")]
     axes.set_xlabel("\n".join(caption), fontsize=6.2, labelpad=2)
 
 
