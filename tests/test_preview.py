@@ -100,8 +100,8 @@ def test_captions_say_mass_pathology_and_what_the_manifest_knows(built):
     axes = Figure().subplots()
     preview.show(axes, preview.Sample(row, Window(95, 115, 140, 30.0, "r1c2"), np.zeros((SIZE, SIZE), np.uint8)))
     first, *others = axes.get_xlabel().splitlines()
-    assert first == "P_1.film.1 r1c2"
-    assert " ".join(others) == "benign without callback, lobulated + lymph node"
+    assert first == "P_1.film.1"
+    assert " ".join(others) == "r1c2 benign without callback, lobulated + lymph node"
 
 
 def test_an_unfinished_or_damaged_database_is_one_clear_line(built, tmp_path):
