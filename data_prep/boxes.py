@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from data_prep import images
 from data_prep.masks import mask_box
-from data_prep.mass import LABELS, Box, Film, InputError, Mass
+from data_prep.mass import Box, Film, InputError, Mass, unproven
 from data_prep.tables import read_table
 
 BOX = ("x", "y", "width", "height")
@@ -130,11 +130,7 @@ def _mass(folder: Path, usual: tuple[int, int] | None, job: Job) -> Mass:
 
 
 def _not_a_sample(row: dict[str, str]) -> str:
-    if not row["patient_id"]:
-        return "no patient_id"
-    if row["pathology"] not in LABELS:
-        return f"pathology unproven or unknown: {row['pathology'] or 'none given'}"
-    return ""
+    return unproven(row["pathology"]) if row["patient_id"] else "no patient_id"
 
 
 def _image_size(path: Path) -> tuple[tuple[int, int], str]:

@@ -157,7 +157,7 @@ def describe(args: argparse.Namespace, recipe: crops.Recipe) -> dict:
     """Return what manifest.json says of how a database was made."""
     return {
         # made films are never passed off as real ones, however they are named
-        "source": "synthetic" if is_made(args.root) else args.source,
+        "source": "synthetic" if is_made(args.source, args.root) else args.source,
         "root": str(args.root),
         **recipe._asdict(),
         "callback_only": args.callback_only,
@@ -167,9 +167,9 @@ def describe(args: argparse.Namespace, recipe: crops.Recipe) -> dict:
     }
 
 
-def is_made(root: Path) -> bool:
-    """Whether the films are of a synthetic set, in either format."""
-    return synthetic.is_synthetic(root) or synthetic_cbis.is_synthetic(root)
+def is_made(source: str, root: Path) -> bool:
+    """Whether the films are of a synthetic set."""
+    return (synthetic_cbis if source == "cbis" else synthetic).is_synthetic(root)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from data_prep import dicom
 from data_prep.masks import mask_box
-from data_prep.mass import LABELS, Box, Film, InputError, Mass
+from data_prep.mass import Box, Film, InputError, Mass, unproven
 from data_prep.tables import read_table
 from data_prep.walk import walk
 
@@ -84,8 +84,7 @@ def load_film(film: Film) -> np.ndarray:
 
     The archive's 16-bit grey levels are optical densities already, each scanner's calibration applied.
     """
-    grey = dicom.stored(film.path)
-    return (grey >> max(int(dicom.header(film.path).BitsStored) - 8, 0)).astype(np.uint8)
+    return dicom.upper_8_bits(film.path)
 
 
 def official_test(found: list[Mass]) -> set[str]:
@@ -180,9 +179,7 @@ def _not_a_sample(case: Case) -> str:
         return f"row contradicts itself: {row['patient id']} {row['image view']} with film {row['image file path']}"
     if row["abnormality type"] != "mass":
         return f"not a mass: {row['abnormality type']}"
-    if row["pathology"] not in LABELS:
-        return f"pathology unproven or unknown: {row['pathology'] or 'none given'}"
-    return ""
+    return unproven(row["pathology"])
 
 
 def _film(case: Case) -> tuple[Film, str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from data_prep import likeness, lmdb_io, manifest
+from data_prep import databases, likeness, lmdb_io, manifest
 from data_prep.crops import SIZE, Window
 from data_prep.lmdb_io import name_of
 from data_prep.mass import LABELS, InputError
@@ -205,7 +205,9 @@ def mean(database: Database) -> Check:
 
 def digest(database: Database) -> Check:
     """The digest of the records is that of manifest.json."""
-    found = lmdb_io.digest({f"{split}/{record.key}": record.fingerprint for split, record in _records(database)})
+    found = databases.digest(
+        {split: {record.key: record.fingerprint for record in found.records} for split, found in database.found.items()}
+    )
     told = database.content["digest"]
     return Check("digest", found[:12], [] if found == told else [f"{found}, where manifest.json says {told}"])
 

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep import density, ljpeg
-from data_prep.mass import LABELS, Box, Film, InputError, Mass
+from data_prep.mass import Box, Film, InputError, Mass, unproven
 from data_prep.walk import walk
 
 # Column and row steps of the chain codes: 0 is up, then clockwise in steps of 45 degrees.
@@ -336,9 +336,7 @@ def _not_a_sample(abnormality: Abnormality, pathology: str) -> str:
     kinds = sorted({lesion_type.split()[0] for lesion_type in abnormality.lesion_types if lesion_type})
     if "MASS" not in kinds:
         return f"not a mass: {', '.join(kinds) or 'no LESION_TYPE'}"
-    if pathology not in LABELS:
-        return f"pathology unproven or unknown: {pathology or 'none given'}"
-    return ""
+    return unproven(pathology)
 
 
 def _box(outline: np.ndarray | None, film: Film) -> tuple[Box | None, str]:

@@ -17,7 +17,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_voi_lut
 
-from data_prep.mass import InputError
+from data_prep.mass import InputError, one_line
 
 MOST_PIXELS = 1 << 27  # three times the largest film of DDSM
 CODECS = {
@@ -70,14 +70,26 @@ def stored(path: Path) -> np.ndarray:
 
     Signed values are shifted so that their least possible one is 0. Raises InputError when there is no such image.
     """
+    return _stored(path)[0]
+
+
+def upper_8_bits(path: Path) -> np.ndarray:
+    """Return the upper 8 of the stored values' bits, or all there are: uint8 (rows, columns), bright tissue high."""
+    values, bits = _stored(path)
+    return (values >> max(bits - 8, 0)).astype(np.uint8)
+
+
+def _stored(path: Path) -> tuple[np.ndarray, int]:
+    """Return what stored() does, and how many bits of a value are in use."""
     dataset, values = _pixels(path)
-    top = (1 << _number(dataset, "BitsStored", path)) - 1
+    bits = _number(dataset, "BitsStored", path)
+    top = (1 << bits) - 1
     values = values.astype(np.int32)
     if _number(dataset, "PixelRepresentation", path):
         values += (top + 1) // 2
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         values = top - values
-    return values.clip(0, top).astype(np.uint8 if top <= 255 else np.uint16)
+    return values.clip(0, top).astype(np.uint8 if top <= 255 else np.uint16), bits
 
 
 def shown(path: Path) -> np.ndarray:
@@ -90,7 +102,7 @@ def shown(path: Path) -> np.ndarray:
     try:
         values = np.asarray(apply_voi_lut(values, dataset), np.float32)
     except Exception as error:
-        raise InputError(f"{path}: the window in its header cannot be applied ({_words(error)})") from None
+        raise InputError(f"{path}: the window in its header cannot be applied ({one_line(error)})") from None
     return -values if dataset.PhotometricInterpretation == "MONOCHROME1" else values
 
 
@@ -106,7 +118,7 @@ def _pixels(path: Path) -> tuple[pydicom.Dataset, np.ndarray]:
     except MemoryError:
         raise  # the machine's fault, not the file's
     except Exception as error:
-        raise InputError(f"{path}: its pixels cannot be decoded ({_words(error)})") from None
+        raise InputError(f"{path}: its pixels cannot be decoded ({one_line(error)})") from None
     if values.shape != size:
         raise InputError(f"{path}: holds {values.shape} pixels where its header says {size}; the file is damaged")
     return dataset, values
@@ -147,9 +159,9 @@ def _parse(path: Path, stop_before_pixels: bool) -> pydicom.Dataset:
         if (claimed := _longest_unread(dataset)) > path.stat().st_size:
             raise ValueError(f"a value claims {claimed} bytes")
         return dataset
-    # pydicom lets whatever goes wrong inside it out: struct.error, KeyError, RecursionError, NotImplementedError ...
+    # pydicom lets out whatever goes wrong inside it: struct.error, KeyError, RecursionError ...
     except Exception as error:
-        raise InputError(f"{path}: cannot be read as DICOM ({_words(error)})") from None
+        raise InputError(f"{path}: cannot be read as DICOM ({one_line(error)})") from None
 
 
 def _longest_unread(dataset: pydicom.Dataset) -> int:
@@ -164,8 +176,3 @@ def _number(dataset: pydicom.Dataset, name: str, path: Path, otherwise: int = 0)
         return int(dataset.get(name) or otherwise)
     except Exception:
         raise InputError(f"{path}: {name} in its DICOM header is not a number; the file is damaged") from None
-
-
-def _words(error: Exception) -> str:
-    """An error's message in one line, for some of pydicom's are several."""
-    return " ".join(str(error).split()) or type(error).__name__

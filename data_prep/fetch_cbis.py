@@ -9,7 +9,6 @@ again. A CSV that is there already, however it came, is taken as it is.
 """
 
 import argparse
-import fcntl
 import os
 import shutil
 import sys
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from data_prep import nbia
 from data_prep.mass import InputError, run
+from data_prep.new_folder import lock
 from data_prep.walk import UNFINISHED
 
 TCIA = "https://nbia.cancerimagingarchive.net/nbia-api/services/v4"
@@ -105,12 +105,9 @@ def attempt(series: nbia.Series, base: str, out: Path, working: Path) -> tuple[n
 @contextmanager
 def working_folder(out: Path) -> Iterator[Path]:
     """Yield OUT/unfinished, empty at first and removed at the end; InputError when another process has it."""
-    out.mkdir(parents=True, exist_ok=True)
-    lock = os.open(out, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go when the process ends, however it ends
+        held = lock(out)
     except BlockingIOError:
-        os.close(lock)
         raise InputError(f"{out}: another process is fetching into it; wait for it to end") from None
     working = out / UNFINISHED
     try:
@@ -119,7 +116,7 @@ def working_folder(out: Path) -> Iterator[Path]:
         yield working
     finally:
         shutil.rmtree(working, ignore_errors=True)
-        os.close(lock)
+        os.close(held)
 
 
 def fetch_table(url: str, path: Path, working: Path) -> None:

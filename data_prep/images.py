@@ -16,7 +16,7 @@ from pydicom.misc import is_dicom
 
 from data_prep import dicom
 from data_prep.density import stretch_to_8bit
-from data_prep.mass import InputError
+from data_prep.mass import InputError, one_line
 
 FORMATS = ("PNG", "JPEG", "TIFF", "PPM", "JPEG2000", "BMP", "GIF", "WEBP")  # others may start other programs (EPS)
 DEEP = ("I", "F")  # Pillow's modes of more than 8 bits begin so
@@ -75,8 +75,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     # of damaged files Pillow lets out SyntaxError, struct.error, IndexError, DecompressionBombError ...
     except Exception as error:
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: cannot be read as an image ({words})") from None
+        raise InputError(f"{path}: cannot be read as an image ({one_line(error)})") from None
 
 
 def _deep_values(image: Image.Image) -> np.ndarray:

@@ -19,6 +19,16 @@ class InputError(Exception):
     """Something a user gave cannot be used. The message is one line: which file, what is wrong, what to do."""
 
 
+def one_line(error: Exception) -> str:
+    """Return an error's message in one line, for some libraries' are several, or empty."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def unproven(pathology: str) -> str:
+    """Return the reason why a lesion of this pathology is left out, "" when it is proven."""
+    return "" if pathology in LABELS else f"pathology unproven or unknown: {pathology or 'none given'}"
+
+
 def run(main: Callable[[], None]) -> int:
     """Call a script's main(); return its exit status: 0, or 2 after one line on stderr for a user's error.
 

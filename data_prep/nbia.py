@@ -23,7 +23,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
-from data_prep.mass import InputError
+from data_prep.mass import InputError, one_line
 
 UID = re.compile(r"\d+(\.\d+)+")
 IMAGE, SUMS, LICENCE = re.compile(r"[\w-]+\.dcm"), "md5hashes.csv", "LICENSE"
@@ -100,8 +100,7 @@ def unpack(archive: Path, folder: Path, count: int) -> None:
         except InputError:
             raise
         except Exception as error:  # zipfile, zlib and csv let out whatever a damaged file makes of them
-            words = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"the zip is damaged ({words})") from None
+            raise InputError(f"the zip is damaged ({one_line(error)})") from None
         zipped.extractall(folder, names)
 
 

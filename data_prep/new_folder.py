@@ -23,7 +23,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise InputError(f"{path}: exists already; remove it (rm -r {path}) or choose another name")
     working = path.with_name(f"{path.name}.{UNFINISHED}")
     try:
-        lock = _lock(working)
+        held = lock(working)
     except BlockingIOError:
         raise InputError(f"{path}: another process is making it; wait for it to end") from None
     except OSError as error:
@@ -38,22 +38,25 @@ def new_folder(path: Path) -> Iterator[Path]:
             raise InputError(f"{path}: not made ({error}); mend that and type the command again") from None
         raise
     finally:
-        os.close(lock)
+        os.close(held)
 
 
-def _lock(folder: Path) -> int:
-    """Make `folder` where it is not there, lock it, and return its descriptor; BlockingIOError when it is locked."""
+def lock(folder: Path) -> int:
+    """Make `folder` where it is not there, lock it, and return what to close; BlockingIOError when it is locked.
+
+    The kernel lets go of it when the process ends, however it ends.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
+    held = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # the process that had the lock may have renamed this folder since, and another begun a new one
-        if not os.path.samestat(os.fstat(lock), os.stat(folder)):
+        if not os.path.samestat(os.fstat(held), os.stat(folder)):
             raise BlockingIOError
     except OSError:
-        os.close(lock)
+        os.close(held)
         raise
-    return lock
+    return held
 
 
 def _empty(folder: Path) -> None:

@@ -14,7 +14,7 @@ def save(path: Path, pixels: np.ndarray, bits: int, **header: object) -> Path:
     image.BitsStored, image.HighBit = bits, bits - 1
     for name, value in header.items():
         setattr(image, name, value)
-    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[path.name])
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(path)])
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save_as(path, enforce_file_format=True)
     return path

@@ -37,10 +37,22 @@ def write(folder: Path, films: dict[str, np.ndarray], boxes: dict[str, tuple] | 
     return folder / "masses.csv"
 
 
+def arguments(csv_path: Path, out: Path, *options: str | Path) -> list[str]:
+    """What a user types after `python` to build a database from the CSV."""
+    command = ["data_prep/build_lmdb.py", "--source", "boxes", "--root", csv_path, "--out", out, *options]
+    return [str(word) for word in command]
+
+
+def start(csv_path: Path, out: Path, *options: str | Path, prefix: list[str] = (), **settings) -> subprocess.Popen:
+    """Start a build in a process group of its own."""
+    command = [*prefix, sys.executable, *arguments(csv_path, out, *options)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=pipe, stderr=pipe, text=True, **settings)
+
+
 def build(csv_path: Path, out: Path, *options: str | Path) -> Path:
     """Build a database from the CSV as a user would; return its folder."""
-    command = ["data_prep/build_lmdb.py", "--source", "boxes", "--root", csv_path, "--out", out, *options]
-    result = run(*command)
+    result = run(*arguments(csv_path, out, *options))
     assert result.returncode == 0, result.stderr
     return out
 

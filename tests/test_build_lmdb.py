@@ -17,6 +17,7 @@ from PIL import Image
 from data_prep import build_lmdb, crops, lmdb_io, manifest
 from data_prep.crops import Window
 from scripts import score_table
+from tests import film_set
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = ("image", "patient_id", "side", "view", "x", "y", "width", "height", "pathology")
@@ -176,19 +177,7 @@ def test_too_few_patients_and_an_existing_folder_are_refused(tmp_path):
 
 def test_a_killed_build_leaves_nothing_that_is_accepted_and_the_next_is_whole(boxes_csv, built, tmp_path):
     out = tmp_path / "out"
-    command = [
-        sys.executable,
-        "data_prep/build_lmdb.py",
-        "--source",
-        "boxes",
-        "--root",
-        boxes_csv,
-        "--out",
-        out,
-    ]
-    process = subprocess.Popen(
-        command, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = film_set.start(boxes_csv, out)
     while not (tmp_path / "out.unfinished" / "train").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)

@@ -15,6 +15,7 @@ from data_prep import cbis, dicom
 from data_prep.mass import Box, Film, InputError
 from data_prep.split import split_patients
 from data_prep.synthetic_cbis import dataset
+from tests import dicoms
 
 NAME = "Mass-Training_P_00001_LEFT_CC"
 ROWS, COLUMNS = 4808, 3024
@@ -38,15 +39,9 @@ def mask_of(box: Box = BOX, rows: int = ROWS, columns: int = COLUMNS) -> np.ndar
     return mask
 
 
-def put(path: Path, pixels: np.ndarray, patient: str = "", series: str = "1.2.3", **values) -> Path:
-    image = dataset(pixels)
-    image.PatientID, image.SeriesInstanceUID = patient, series
-    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = uid.generate_uid()
-    for name, value in values.items():
-        setattr(image, name, value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save_as(path, enforce_file_format=True)
-    return path
+def put(path: Path, pixels: np.ndarray, patient: str = "", series: str = "1.2.3", **header) -> Path:
+    bits = 8 * pixels.itemsize
+    return dicoms.save(path, pixels, bits, PatientID=patient, SeriesInstanceUID=series, **header)
 
 
 def row(name: str = NAME, number: int = 1, pathology: str = "MALIGNANT", kind: str = "mass", mask: str = "") -> dict:

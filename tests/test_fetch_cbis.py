@@ -24,6 +24,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from data_prep import nbia
 from data_prep.mass import InputError
+from tests.servers import serving
 
 SCRIPT = Path(__file__).resolve().parent.parent / "data_prep" / "fetch_cbis.py"
 CSVS = {
@@ -149,12 +150,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    yield from serving(Server())
 
 
 @pytest.fixture

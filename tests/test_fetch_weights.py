@@ -4,13 +4,13 @@ import hashlib
 import re
 import subprocess
 import sys
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from data_prep.mass import InputError
 from scripts import fetch_weights, nets
+from tests.servers import serving
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several chunks
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
@@ -53,12 +53,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    yield from serving(Server())
 
 
 @pytest.fixture
