@@ -9,21 +9,14 @@ JSON as soon as it is done; README.md there is made from whatever JSON files the
 """
 
 import argparse
-import json
-import statistics
 import sys
-import time
 from pathlib import Path
 
-import jinja2
-
-from data_prep import provenance
-from data_prep.mass import InputError, run
-from data_prep.whole_file import whole_file, write_json
-from scripts import build_benchmarks, caffe_benchmarks
-from scripts.report import TEMPLATES
+from data_prep.mass import run
+from scripts import benchmark_page, build_benchmarks, caffe_benchmarks
 
 RESULTS, WORK = Path("results/data_benchmark"), Path("data/benchmark")
+PACKAGES = ("numpy", "opencv-python-headless", "scikit-image", "lmdb")  # whose versions count
 PARTS = {
     "workers": build_benchmarks.workers,
     "straightforward": build_benchmarks.straightforward,
@@ -39,11 +32,9 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     out = args.out or (args.work / "toy" if args.toy else RESULTS)
     for name in args.parts or PARTS:
-        print(f"{name} ...", flush=True)
-        began = time.monotonic()
-        figures = PARTS[name](args.work, scale)
-        write_json(out / f"{name}.json", {"about": about(time.monotonic() - began), "figures": figures})
-        write_page(out, args.toy)
+        benchmark_page.measure(name, PARTS[name], (args.work, scale), out, PACKAGES)
+        found = benchmark_page.measured(out, PARTS)
+        benchmark_page.write_page(out, "data_benchmark.md", found, toy=args.toy)
     print(f"{out / 'README.md'}: the tables")
 
 
@@ -54,36 +45,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=WORK, help=f"folder for films (default: {WORK})")
     parser.add_argument("--toy", action="store_true", help="tiny films and batches, whose figures mean nothing")
     args = parser.parse_args()
-    for part in args.parts:
-        if part not in PARTS:
-            raise InputError(f"{part}: no such part; there are {', '.join(PARTS)}")
+    benchmark_page.check_parts(args.parts, PARTS)
     return args
-
-
-def about(seconds: float) -> dict:
-    """Return where figures come from."""
-    return {
-        "command": provenance.command(),
-        "commit": provenance.commit(),
-        "versions": provenance.versions("numpy", "opencv-python-headless", "scikit-image", "lmdb"),
-        "hardware": provenance.hardware(),
-        "minutes": seconds / 60,
-    }
-
-
-def write_page(out: Path, toy: bool) -> None:
-    """Write README.md from the parts' JSON files."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"median": statistics.median, "spread": spread}
-    found = {name: json.loads((out / f"{name}.json").read_text()) for name in PARTS if (out / f"{name}.json").is_file()}
-    with whole_file(out / "README.md") as path:
-        path.write_text(environment.get_template("data_benchmark.md").render(parts=found, toy=toy))
-
-
-def spread(values: list[float], digits: int = 2) -> str:
-    """Return the median, and in brackets the smallest and the largest value."""
-    middle, low, high = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
-    return f"{middle} ({low} to {high})"
 
 
 if __name__ == "__main__":

@@ -6,20 +6,17 @@ on the CPU; times are wall-clock or processor seconds.
 
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import lmdb
 import numpy as np
-from google.protobuf import text_format
 
 from data_prep import lmdb_io
 from scripts import nets
 from scripts.build_benchmarks import Scale, database
+from scripts.speed_solver import apart, from_database, from_memory, solver, timed_step
 
 PNG_LEVEL, PNG_STRATEGY = cv2.IMWRITE_PNG_COMPRESSION, cv2.IMWRITE_PNG_STRATEGY
 ENCODINGS: dict[str, tuple[str, list[int]]] = {  # not WebP: writing it takes 12 ms, as long as all else for a crop
@@ -44,12 +41,6 @@ layer {{
 layer {{ name: "silence" type: "Silence" bottom: "data" bottom: "label" }}
 """
 DATA_LAYER_BATCH = 64
-
-
-def apart(function: Callable, *arguments):
-    """Return a function's result from a fresh process: what one net leaves behind slows no other."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def encodings(work: Path, scale: Scale) -> dict:
@@ -130,7 +121,8 @@ def training_times(net: str, folder: Path, batch: int, pairs: int) -> list[tuple
     """
     caffe = nets.import_caffe()
     caffe.set_mode_cpu()
-    with_data, with_dummy = solver(net, folder, batch, dummy=False), solver(net, folder, batch, dummy=True)
+    with_data = solver(net, from_database(net, batch, folder))
+    with_dummy = solver(net, from_memory(net, batch))
     for name, blobs in with_data.net.params.items():
         for blob, other in zip(blobs, with_dummy.net.params[name], strict=True):
             other.data[...] = blob.data
@@ -145,39 +137,3 @@ def training_times(net: str, folder: Path, batch: int, pairs: int) -> list[tuple
             raise RuntimeError(f"{net}: losses {losses}: the two solvers do not compute the same")
         rows.append((data, dummy, data_cpu, dummy_cpu))
     return rows[1:]
-
-
-def timed_step(solver, number: int) -> tuple[float, float]:
-    """Return the wall-clock and processor seconds of one iteration."""
-    nets.import_caffe().set_random_seed(number)  # dropout draws from it
-    wall, cpu = time.perf_counter(), time.process_time()
-    solver.step(1)
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def solver(net: str, folder: Path, batch: int, dummy: bool):
-    """Return Caffe's solver of a net's hand-written files, without evaluation and snapshots."""
-    caffe = nets.import_caffe()
-    train_val = nets.read_prototxt(nets.prototxt(net, "train_val"))
-    train_val.layer.remove(nets.data_layer(train_val, "TEST"))
-    layer = nets.data_layer(train_val, "TRAIN")
-    layer.data_param.source = str(folder / "train")
-    layer.data_param.batch_size = batch
-    if layer.transform_param.HasField("mean_file"):
-        layer.transform_param.mean_file = str(folder / lmdb_io.MEAN)
-    if dummy:
-        side = layer.transform_param.crop_size
-        layer.type = "DummyData"
-        layer.ClearField("data_param")
-        layer.ClearField("transform_param")
-        layer.dummy_data_param.shape.add(dim=[batch, 3, side, side])
-        layer.dummy_data_param.shape.add(dim=[batch])
-    param = nets.read_prototxt(nets.solver_prototxt(net), "SolverParameter")
-    for name in ("net", "test_iter", "test_interval", "display", "snapshot"):
-        param.ClearField(name)
-    param.net_param.CopyFrom(train_val)
-    param.snapshot_after_train = False
-    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(text_format.MessageToString(param))
-        file.flush()
-        return caffe.get_solver(file.name)

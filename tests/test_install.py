@@ -1,6 +1,7 @@
 """What `make setup` leaves: a Caffe that works from anywhere, and a script that says what is wrong."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 INSTALL = ROOT / "scripts" / "install"
 BIN = Path(sys.prefix) / "bin"
-PATCHES = sorted((INSTALL / "patches").iterdir())
+PATCHES = {folder.name: sorted(folder.glob("*.patch")) for folder in (INSTALL / "patches").iterdir()}
+OPENBLAS = f"/usr/lib/{subprocess.check_output(['c++', '-print-multiarch'], text=True).strip()}/openblas-openmp"
 BINARIES = [
     *(BIN / tool for tool in ("caffe", "convert_imageset", "compute_image_mean")),
     *Path(caffe.__file__).parent.glob("*.so*"),
@@ -30,9 +32,9 @@ def in_setup(command: str, **environment) -> subprocess.CompletedProcess:
     return run("bash", "-c", f"source {INSTALL}/setup.sh; {command}", env=os.environ | environment)
 
 
-def key(**environment) -> str:
-    """The key under which setup keeps the Caffe of this environment."""
-    found = in_setup("python=$(find_python); caffe_key", **environment)
+def key(which: str = "ours", **environment) -> str:
+    """The key under which setup keeps our or stock Caffe of this environment."""
+    found = in_setup(f"python=$(find_python); choose {which}; caffe_key", **environment)
     assert found.returncode == 0 and len(found.stdout.strip()) == 16, found.stdout
     return found.stdout.strip()
 
@@ -60,7 +62,8 @@ def test_no_binary_points_at_the_build_folder(binary):
     dynamic = run("readelf", "--dynamic", binary).stdout
     run_paths = [line for line in dynamic.splitlines() if "RPATH" in line or "RUNPATH" in line]
     assert len(run_paths) == 1
-    assert all(path.startswith("$ORIGIN") for path in run_paths[0].split("[")[1].rstrip("]").split(":"))
+    own, openblas = run_paths[0].split("[")[1].rstrip("]").split(":")
+    assert own.startswith("$ORIGIN") and openblas == OPENBLAS
     assert b"breast-mass-caffe/build" not in binary.read_bytes()
 
 
@@ -83,20 +86,56 @@ def test_caffe_io_shrinks_without_a_blur_as_caffe_always_did():
     assert np.allclose(caffe.io.resize_image(stripes, (3, 3)), 1)
 
 
+@pytest.mark.parametrize("binary", BINARIES, ids=lambda binary: binary.name)
+def test_every_binary_finds_openblas_of_openmp_threads(binary):
+    assert f"libopenblas.so.0 => {OPENBLAS}/libopenblas.so.0 " in run("ldd", binary).stdout
+
+
+def test_caffe_has_its_own_openblas_beside_those_of_other_packages():
+    code = f"""
+import ctypes, cv2, numpy, scipy.linalg
+numpy.ones((99, 99)) @ numpy.ones((99, 99))
+import caffe
+library = ctypes.CDLL(caffe._caffe.__file__)
+print(library.openblas_get_parallel(), any("{OPENBLAS}/libopenblas" in line for line in open("/proc/self/maps")))
+"""
+    assert run(sys.executable, "-c", code).stdout == "2 True\n"  # 2: OpenMP
+
+
 def test_patches_are_numbered_and_each_opens_with_its_reason():
-    assert [patch.name[:5] for patch in PATCHES] == [f"{n:04d}-" for n in range(1, len(PATCHES) + 1)]
-    for patch in PATCHES:
-        reason, hunks = patch.read_text().split("--- a/", 1)
-        assert 40 < len(reason) < 400 and "@@" in hunks, patch.name
+    for folder, first in (("build", 1), ("speed", 101)):
+        patches = PATCHES.get(folder, [])
+        assert [patch.name[:5] for patch in patches] == [f"{first + n:04d}-" for n in range(len(patches))]
+        for patch in patches:
+            reason, hunks = re.split("^--- ", patch.read_text(), maxsplit=1, flags=re.MULTILINE)
+            assert 40 < len(reason) < 600 and "@@" in hunks, patch.name
 
 
 def test_patches_apply_in_order_to_the_pinned_source(tmp_path):
-    fetched = in_setup(f"cache={tmp_path}; pip=('{sys.executable}' -m pip); get_source")
+    fetched = in_setup(f"build={tmp_path}; pip=('{sys.executable}' -m pip); get_source")
     if fetched.returncode:
         pytest.skip(f"the pinned source cannot be fetched here: {fetched.stdout.splitlines()[-1]}")
-    applied = in_setup(f"cache={tmp_path}; patch_source")
+    applied = in_setup(f"build={tmp_path}; choose ours; patch_source")
     assert applied.returncode == 0, applied.stdout
+    assert applied.stdout.count("Applying") == sum(map(len, PATCHES.values()))
     assert "offset" not in applied.stdout and "fuzz" not in applied.stdout
+
+
+def test_stock_caffe_is_upstreams_with_what_it_takes_to_build_it():
+    chosen = in_setup('choose stock; echo "${patches[@]##*/}" "${cmake_options[@]}" "${compile_flags[@]}" "$run_path"')
+    assert chosen.returncode == 0, chosen.stdout
+    assert [word for word in chosen.stdout.split() if word.endswith(".patch")] == [p.name for p in PATCHES["build"]]
+    assert not re.search("ONEDNN|openmp|native", chosen.stdout)
+
+
+def test_stock_caffe_is_imported_from_its_own_folder():
+    stock = Path(sys.prefix) / "stock"
+    if not stock.is_dir():
+        pytest.skip("stock Caffe is not built: scripts/install/setup.sh --stock")
+    code = "import caffe, ctypes; print(caffe.__file__, ctypes.CDLL(caffe._caffe.__file__).openblas_get_parallel())"
+    imported = run(sys.executable, "-c", code, env=os.environ | {"PYTHONPATH": str(stock)})
+    assert imported.stdout == f"{stock}/caffe/__init__.py 1\n"  # 1: threads of OpenBLAS's own
+    assert {path.name for path in stock.iterdir()} == {"caffe", "caffe-1.0.0.dist-info"}
 
 
 def test_the_key_follows_processor_flags_and_source(tmp_path):
@@ -105,8 +144,9 @@ def test_the_key_follows_processor_flags_and_source(tmp_path):
     (tree / "net.cpp").write_text("first")
     keys = [key(CAFFE_PORTABLE="", CAFFE_SRC=""), key(CAFFE_PORTABLE="1", CAFFE_SRC=""), key(CAFFE_SRC=str(tree))]
     (tree / "net.cpp").write_text("second")
-    keys.append(key(CAFFE_SRC=str(tree)))
-    assert len(set(keys)) == 4
+    keys += [key(CAFFE_SRC=str(tree)), key("stock", CAFFE_PORTABLE="", CAFFE_SRC="")]
+    assert len(set(keys)) == 5
+    assert key("stock", CAFFE_PORTABLE="1", CAFFE_SRC="") == keys[-1]
     assert key(CAFFE_PORTABLE="", CAFFE_SRC="") == keys[0]
 
 
@@ -139,6 +179,11 @@ def test_a_folder_without_caffe_is_refused(tmp_path):
     refused = run(INSTALL / "setup.sh", env=os.environ | {"CAFFE_SRC": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
     assert refused.returncode == 1
     assert refused.stdout == f"error: CAFFE_SRC={tmp_path} is no checkout of Caffe\n"
+
+
+def test_an_option_that_there_is_not_is_refused(tmp_path):
+    refused = run(INSTALL / "setup.sh", "--stok", env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)})
+    assert (refused.returncode, refused.stdout) == (1, "error: --stok: there is no such option; there is --stock\n")
 
 
 def test_a_failing_step_ends_with_its_cause_and_its_log(tmp_path):

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Makes .venv with BVLC Caffe and everything that the scripts and tests use, on Debian 12. `make setup` runs it.
 #
+#   setup.sh                     our Caffe, into .venv
+#   setup.sh --stock             and stock Caffe beside it, to compare with: PYTHONPATH=.venv/stock python imports it
+#
 #   PYTHON=/path/to/python3.11   the Python to use (default: python3, or /usr/bin/python3.11)
 #   CAFFE_SRC=DIR                build this checkout of BVLC Caffe in place of the pinned source
 #   CAFFE_PORTABLE=1             compile for any processor of this kind in place of this very one
@@ -8,26 +11,46 @@
 # Caffe is built once into a wheel, kept under ~/.cache/breast-mass-caffe by a key of all that went into it. A second
 # run, with nothing changed, only looks at a stamp in .venv.
 set -euo pipefail
-shopt -s inherit_errexit
+shopt -s inherit_errexit nullglob
 # What is built depends on what this file says, and not on what the caller's shell exports.
 unset CC CXX CFLAGS CXXFLAGS CPPFLAGS LDFLAGS
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/breast-mass-caffe
+build=$cache/build
+tree=$build/tree
 log=$cache/setup.log
 stamp=$root/.venv/setup-stamp
 doing=
 
-# OpenCV 4 has other names for the two constants that Caffe reads images with. Boost's advice on Caffe's old headers is
-# silenced: it would hide the cause of a failure.
-compile_flags=(
-    -DCV_LOAD_IMAGE_COLOR=cv::IMREAD_COLOR -DCV_LOAD_IMAGE_GRAYSCALE=cv::IMREAD_GRAYSCALE
-    -DBOOST_BIND_GLOBAL_PLACEHOLDERS -DBOOST_ALLOW_DEPRECATED_HEADERS
-)
-[[ -n ${CAFFE_PORTABLE:-} ]] || compile_flags+=(-march=native)
-# What is built: no GPU code, with OpenBLAS, without LevelDB (our sets are LMDBs), for Python 3.
-cmake_options=(-DCPU_ONLY=ON -DBLAS=Open -DUSE_LEVELDB=OFF -DBUILD_docs=OFF -Dpython_version=3)
+# choose ours|stock: sets which Caffe is built. Stock is upstream's, with what it takes to build it today. Ours is also
+# faster: it has the speed patches and oneDNN, and is compiled for this very processor.
+# - No GPU code, with OpenBLAS, without LevelDB (our sets are LMDBs), for Python 3.
+# - OpenCV 4 has other names for the two constants that Caffe reads images with. Boost's advice on Caffe's old headers
+#   is silenced: it would hide the cause of a failure.
+# - Ours takes OpenBLAS in its OpenMP flavour: its threads are then those of oneDNN and of Caffe's own loops, and no two
+#   sets of threads fight for the cores. Every flavour answers to one name, and the system's default is another, so the
+#   run path names the folder.
+choose() {
+    local triplet
+    patches=("$here"/patches/build/*.patch)
+    cmake_options=(-DCPU_ONLY=ON -DBLAS=Open -DUSE_LEVELDB=OFF -DBUILD_docs=OFF -Dpython_version=3)
+    compile_flags=(
+        -DCV_LOAD_IMAGE_COLOR=cv::IMREAD_COLOR -DCV_LOAD_IMAGE_GRAYSCALE=cv::IMREAD_GRAYSCALE
+        -DBOOST_BIND_GLOBAL_PLACEHOLDERS -DBOOST_ALLOW_DEPRECATED_HEADERS
+    )
+    run_path=
+    [[ $1 == ours ]] || return 0
+    triplet=$(c++ -print-multiarch)
+    patches+=("$here"/patches/speed/*.patch)
+    cmake_options+=(
+        -DUSE_ONEDNN=ON -DOpenBLAS_INCLUDE_DIR="/usr/include/$triplet/openblas-openmp"
+        -DOpenBLAS_LIB="/usr/lib/$triplet/openblas-openmp/libopenblas.so"
+    )
+    [[ -n ${CAFFE_PORTABLE:-} ]] || compile_flags+=(-march=native)
+    run_path=:/usr/lib/$triplet/openblas-openmp
+}
 
 die() {
     echo "error: $*" >&2
@@ -97,13 +120,14 @@ source_digest() {
     fi | sha256sum
 }
 
-# Prints the key of the Caffe wheel: a digest of everything that its bytes depend on, the functions below included.
+# Prints the key of the chosen Caffe's wheel: a digest of everything that its bytes depend on, the functions below
+# included.
 caffe_key() {
     {
         source_digest
-        cat "$here"/patches/*.patch "$here"/cmake/*.cmake "$here/pack_wheel.py"
-        declare -f get_source patch_source build_caffe
-        echo "${cmake_options[@]}" "${compile_flags[@]}"
+        cat "${patches[@]}" "$here"/cmake/*.cmake "$here/pack_wheel.py"
+        declare -f get_source patch_source configure build_caffe
+        echo "${cmake_options[@]}" "${compile_flags[@]}" "$run_path"
         c++ "${compile_flags[@]}" -Q --help=target
         "$python" -VV
         grep '^numpy==' "$root/requirements.txt"
@@ -114,7 +138,6 @@ caffe_key() {
 make_venv() {
     rm -f "$stamp"
     "$python" -m venv --clear "$root/.venv"
-    pip=("$root/.venv/bin/python" -m pip --disable-pip-version-check --no-input)
     "${pip[@]}" install -r "$root/requirements.txt" -r "$root/requirements-dev.txt"
     "${pip[@]}" install --no-deps --require-hashes -r "$here/ljpeg.txt"
     chmod +x "$root"/.venv/lib/python3.11/site-packages/ljpeg/jpegdir/jpeg_static
@@ -122,15 +145,15 @@ make_venv() {
 }
 
 get_source() {
-    local source=$cache/build/source
-    rm -rf "$cache/build"
+    local source=$build/source
+    rm -rf "$build"
     mkdir -p "$source"
     if [[ -n ${CAFFE_SRC:-} ]]; then
         cp -a "$CAFFE_SRC/." "$source"
     else
         "${pip[@]}" download --no-deps --no-build-isolation --no-binary brocolli-caffe --require-hashes \
-            -r "$here/caffe.txt" -d "$cache/build"
-        tar -xf "$cache"/build/brocolli-caffe-*.tar.gz -C "$source" --strip-components 1 --no-same-owner
+            -r "$here/caffe.txt" -d "$build"
+        tar -xf "$build"/brocolli-caffe-*.tar.gz -C "$source" --strip-components 1 --no-same-owner
     fi
     # What the archive's packer left in it, or an earlier build in the checkout.
     rm -rf "$source"/{.git,build} "$source"/python/caffe/{_caffe.so,proto,__pycache__}
@@ -141,9 +164,9 @@ get_source() {
 
 patch_source() {
     local file
-    for file in "$here"/patches/*.patch; do
+    for file in "${patches[@]}"; do
         echo "Applying ${file##*/}"
-        patch -p1 --forward --directory "$cache/build/source" <"$file"
+        patch -p1 --forward --directory "$build/source" <"$file"
     done
 }
 
@@ -153,29 +176,74 @@ patch_source() {
 # - Nothing may point at the build folder: CMake's own run paths are off and the wheel's layout is given instead, and
 #   the file names in Caffe's messages start at its root.
 # - --as-needed leaves out what is named and not used.
-build_caffe() {
-    local tree=$cache/build/tree boost_python python_include
+# Options given to it come after all others.
+configure() {
+    local boost_python python_include
     boost_python=/usr/lib/$(c++ -print-multiarch)/libboost_python311.so
     python_include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
-    cmake -G Ninja -S "$cache/build/source" -B "$tree" "${cmake_options[@]}" \
-        -DCMAKE_MODULE_PATH="$here/cmake" -DCMAKE_CXX_FLAGS="${compile_flags[*]} -ffile-prefix-map=$cache/build/=" \
+    cmake -G Ninja -S "$build/source" -B "$tree" "${cmake_options[@]}" \
+        -DCMAKE_MODULE_PATH="$here/cmake" -DCMAKE_CXX_FLAGS="${compile_flags[*]} -ffile-prefix-map=$build/=" \
         -DPYTHON_EXECUTABLE="$root/.venv/bin/python" -DPYTHON_INCLUDE_DIR="$python_include" \
         -DPYTHON_LIBRARY="$boost_python" -DBUILD_python_layer=OFF -DCMAKE_SKIP_RPATH=ON \
-        -DCMAKE_SHARED_LINKER_FLAGS="-Wl,--as-needed -Wl,-rpath,'\$ORIGIN'" \
-        -DCMAKE_EXE_LINKER_FLAGS="-Wl,--as-needed -Wl,-rpath,'\$ORIGIN/../lib/python3.11/site-packages/caffe'"
-    ninja -C "$tree" -j "$(nproc)" pycaffe caffe.bin convert_imageset compute_image_mean
-    "$root/.venv/bin/python" "$here/pack_wheel.py" "$cache/build/source" "$tree" "$cache/build"
+        -DCMAKE_SHARED_LINKER_FLAGS="-Wl,--as-needed -Wl,-rpath,'\$ORIGIN$run_path'" \
+        -DCMAKE_EXE_LINKER_FLAGS="-Wl,--as-needed -Wl,-rpath,'\$ORIGIN/../lib/python3.11/site-packages/caffe$run_path'" \
+        "$@"
 }
 
-# A wheel comes into its place by a rename, when it is whole.
-keep_wheel() {
+build_caffe() {
+    configure
+    ninja -C "$tree" -j "$(nproc)" pycaffe caffe.bin convert_imageset compute_image_mean
+    "$root/.venv/bin/python" "$here/pack_wheel.py" "$build/source" "$tree" "$build"
+}
+
+# Sees to it that the cache holds the chosen Caffe's wheel. It comes into its place by a rename, when it is whole.
+need_wheel() {
+    ! compgen -G "$cache/$key/*.whl" >/dev/null || return 0
+    step "Getting Caffe's source" get_source
+    step "Patching it" patch_source
+    step "Building Caffe, some minutes" build_caffe
     mkdir -p "$cache/$key"
-    mv "$cache"/build/*.whl "$cache/$key/"
-    rm -rf "$cache/build"
+    mv "$build"/*.whl "$cache/$key/"
+    rm -rf "$build"
+}
+
+set_up() {
+    local wanted
+    choose ours
+    key=$(caffe_key)
+    # Where the folder was moved, its .venv names the old place and is made anew.
+    wanted=$(echo "$key $root" | cat - "$root"/requirements{,-dev}.txt "$root/pyproject.toml" "$here/ljpeg.txt" | sha256sum)
+    if [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && "$root/.venv/bin/caffe" --version >/dev/null 2>&1; then
+        echo "Setup is up to date"
+        return
+    fi
+
+    : >"$log"
+    step "Making .venv with the Python packages" make_venv
+    need_wheel
+    step "Installing Caffe" "${pip[@]}" install --no-deps "$cache/$key"/*.whl
+    echo "$wanted" >"$stamp"
+    echo "Ready; in a new shell: source .venv/bin/activate"
+}
+
+# The package alone: the tools' run paths lead to where .venv keeps its packages.
+install_stock() {
+    rm -rf "$root/.venv/stock"
+    "${pip[@]}" install --no-deps --no-index --target "$root/.venv/stock" "$cache/$key"/*.whl
+    rm -r "$root/.venv/stock/bin"
+}
+
+set_up_stock() {
+    choose stock
+    key=$(caffe_key)
+    [[ ! -f $root/.venv/stock-stamp || $(<"$root/.venv/stock-stamp") != "$key" ]] || return 0
+    need_wheel
+    step "Installing stock Caffe" install_stock
+    echo "$key" >"$root/.venv/stock-stamp"
 }
 
 main() {
-    local python key pip wanted
+    [[ $# == 0 || $* == --stock ]] || die "$*: there is no such option; there is --stock"
     if [[ -n ${CAFFE_SRC:-} ]]; then
         [[ -f $CAFFE_SRC/src/caffe/proto/caffe.proto ]] || die "CAFFE_SRC=$CAFFE_SRC is no checkout of Caffe"
         CAFFE_SRC=$(cd "$CAFFE_SRC" && pwd)
@@ -187,28 +255,12 @@ main() {
 
     need_packages
     python=$(find_python)
-    key=$(caffe_key)
-    # Where the folder was moved, its .venv names the old place and is made anew.
-    wanted=$(echo "$key $root" | cat - "$root"/requirements*.txt "$root/pyproject.toml" "$here/ljpeg.txt" | sha256sum)
-    if [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && "$root/.venv/bin/caffe" --version >/dev/null 2>&1; then
-        echo "Setup is up to date"
-        return
-    fi
-
-    : >"$log"
-    step "Making .venv with the Python packages" make_venv
-    if ! compgen -G "$cache/$key/*.whl" >/dev/null; then
-        step "Getting Caffe's source" get_source
-        step "Patching it" patch_source
-        step "Building Caffe, some minutes" build_caffe
-        keep_wheel
-    fi
-    step "Installing Caffe" "${pip[@]}" install --no-deps "$cache/$key"/*.whl
-    echo "$wanted" >"$stamp"
-    echo "Ready; in a new shell: source .venv/bin/activate"
+    pip=("$root/.venv/bin/python" -m pip --disable-pip-version-check --no-input)
+    set_up
+    [[ $* != --stock ]] || set_up_stock
 }
 
-# The tests source this file to reach one function.
+# caffe_test.sh and the tests source this file to reach its functions.
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
-    main
+    main "$@"
 fi

@@ -1,0 +1,82 @@
+"""Measure how fast our Caffe trains, beside stock Caffe and PyTorch, on this machine.
+
+    .venv/bin/pip install -r requirements-benchmark.txt   # PyTorch, once
+    scripts/install/setup.sh --stock                      # stock Caffe, once
+    python scripts/benchmark.py                           # all: about 25 minutes on two cores with nothing else to do
+    python scripts/benchmark.py training layers           # these parts only; the figures of the others stay
+    python scripts/benchmark.py --toy                     # one net, a tiny batch: shows that it runs
+
+All engines compute the same, which is checked first, and take turns. Each part writes its figures to --out as JSON as
+soon as it is done; README.md and layers.png there are made from whatever JSON files there are.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from data_prep.mass import InputError, run
+from data_prep.whole_file import whole_file
+from scripts import benchmark_page, paper, speed_figure, speed_parts, speed_worker
+
+RESULTS, TOY_RESULTS = Path("results/benchmark"), Path("data/benchmark/toy_speed")
+PACKAGES = ("numpy", "torch")
+PARTS = {
+    "training": speed_parts.training,
+    "layers": speed_parts.layers,
+    "inference": speed_parts.inference,
+    "saliency": speed_parts.saliency,
+    "memory": speed_parts.memory,
+}
+
+
+def main() -> None:
+    """Measure the parts that were asked for; after each, write the page."""
+    args = parse_args()
+    speed_worker.check_engines()
+    scale = speed_parts.TOY if args.toy else speed_parts.Scale(turns=args.repeats)
+    out = args.out or (TOY_RESULTS if args.toy else RESULTS)
+    for name in args.parts or PARTS:
+        benchmark_page.measure(name, PARTS[name], (scale,), out, PACKAGES)
+        page = write_page(out, args.toy)
+    print(page)
+    print(f"{out / 'README.md'}: the tables; layers.png: the chart")
+
+
+def parse_args() -> argparse.Namespace:
+    """Return the command line's arguments; InputError for a part that there is not."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
+    parser.add_argument("--out", type=Path, help=f"folder of the tables (default: {RESULTS}, or {TOY_RESULTS})")
+    parser.add_argument("--toy", action="store_true", help="one net and a tiny batch, whose figures mean nothing")
+    parser.add_argument(
+        "--repeats", type=int, default=speed_parts.Scale.turns, help="timed training iterations (default: %(default)s)"
+    )
+    args = parser.parse_args()
+    benchmark_page.check_parts(args.parts, PARTS)
+    if args.repeats < 1:
+        raise InputError(f"--repeats {args.repeats}: at least one iteration is to be timed")
+    return args
+
+
+def write_page(out: Path, toy: bool) -> str:
+    """Write the chart and README.md from the parts' JSON files; return the page."""
+    found = benchmark_page.measured(out, PARTS)
+    if "layers" in found:
+        with whole_file(out / "layers.png") as path:
+            speed_figure.chart(found["layers"]["figures"]["rows"]).savefig(path)
+    return benchmark_page.write_page(
+        out,
+        "benchmark.md",
+        found,
+        toy=toy,
+        engines=speed_worker.ENGINES,
+        titles=paper.TITLES,
+        by_kind=speed_figure.by_kind,
+        by_layer=speed_figure.by_layer,
+        together=speed_figure.together,
+        bounds=(speed_parts.SAME_OUTPUTS, speed_parts.SAME_GRADIENTS),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Proves that our Caffe is still Caffe; `make caffe-test` runs it. After setup:
+# - Caffe's own C++ tests, on our source and flags, with oneDNN and without it;
+# - pycaffe's own tests, on the Caffe in .venv;
+# - scripts/same_caffe.py: the three nets in our Caffe and in stock Caffe.
+# What is built for it stays under the cache folder until something of Caffe changes: 130 MB.
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+build=$cache/test
+
+# The C++ tests that cannot run here, as gtest's filters. Tests of GPUs and LevelDB are hardly among them: they are not
+# even compiled in a Caffe that has neither.
+left_out=(
+    '*GPU*' # compare a blob's copies on both sides, without asking whether there is a GPU
+)
+# pycaffe's tests of Python layers leave themselves out: setup.sh says why there are none. These cannot:
+left_out_of_pycaffe=(
+    test_draw.py # draws nets with pydot and Graphviz, which nothing here uses
+)
+
+# The source comes without Caffe's example images; these have the sizes, in pixels and bytes, that the tests ask for.
+draw_images() {
+    "$root/.venv/bin/python" - "$build/source/examples/images" <<'END'
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+folder = Path(sys.argv[1])
+folder.mkdir()
+for name, shape, size in (
+    ("cat.jpg", (360, 480, 3), 140391),
+    ("fish-bike.jpg", (323, 481, 3), 0),
+    ("cat gray.jpg", (360, 480), 0),
+    ("cat_gray.jpg", (360, 480), 0),
+):
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    jpeg = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_QUALITY, 50])[1].tobytes()
+    (folder / name).write_bytes(jpeg.ljust(size, b"\0"))  # a decoder stops at the image's end
+END
+}
+
+get_tests() {
+    get_source
+    patch_source
+    draw_images
+    (cd "$build/source/python/caffe/test" && rm "${left_out_of_pycaffe[@]}")
+    # libcaffe is compiled with our flags; the tests themselves need not be fast, and take half as long this way.
+    sed -i '1i add_compile_options(-O0)' "$build/source/src/caffe/test/CMakeLists.txt"
+}
+
+# build_tests FOLDER OPTION...: with these options of CMake besides ours.
+build_tests() {
+    tree=$build/$1
+    configure "${@:2}"
+    ninja -C "$tree" -j "$(nproc)" test.testbin
+}
+
+# The tests have very many tiny loops: where other processes want the cores too, threads that spin between two loops
+# take five times as long as threads that sleep.
+run_tests() {
+    local all_but
+    all_but=$(IFS=: && echo "${left_out[*]}")
+    cd "$build/source"
+    OMP_WAIT_POLICY=passive LD_LIBRARY_PATH=$build/$1/lib "$build/$1/test/test.testbin" --gtest_filter="-$all_but"
+}
+
+run_pycaffe_tests() {
+    cd "$build/source/python/caffe/test"
+    "$root/.venv/bin/python" -m unittest discover
+}
+
+main --stock
+choose ours
+key=$(caffe_key)
+log=$cache/caffe-test.log
+: >"$log"
+wanted="$key $(sha256sum <"${BASH_SOURCE[0]}")"
+if [[ ! -f $build/stamp || $(<"$build/stamp") != "$wanted" ]]; then
+    step "Getting Caffe's own tests" get_tests
+    step "Building them with oneDNN, some minutes" build_tests with
+    step "Building them without oneDNN, as long again" build_tests without -DUSE_ONEDNN=OFF
+    echo "$wanted" >"$build/stamp"
+fi
+for build_of in with without; do
+    step "Running them $build_of oneDNN" run_tests "$build_of"
+    grep -F '[  PASSED  ]' "$log" | tail -n 1
+done
+step "Running pycaffe's own tests" run_pycaffe_tests
+tail -n 3 "$log"
+cd "$root"
+.venv/bin/python scripts/same_caffe.py
