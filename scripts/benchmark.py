@@ -74,6 +74,8 @@ def write_page(out: Path, toy: bool) -> str:
         by_kind=speed_figure.by_kind,
         by_layer=speed_figure.by_layer,
         together=speed_figure.together,
+        gain=speed_figure.gain,
+        patches=speed_figure.PATCHES,
         bounds=(speed_parts.SAME_OUTPUTS, speed_parts.SAME_GRADIENTS),
     )
 

@@ -22,6 +22,16 @@ KINDS = {
 }
 """What a layer's type is counted under, where it is not by its own name."""
 
+PATCHES = {
+    "0102-convolution-onednn": ("Convolution",),
+    "0103-sgemm-onednn": ("InnerProduct",),
+    "0104-pooling-parallel": ("Pooling",),
+    "0105-lrn-fused": ("LRN",),
+    "0106-batch-norm-and-scale-fused": ("BatchNorm, Scale",),
+    "0107-elementwise-parallel": ("ReLU", "Dropout", "Concat", "Split"),
+}
+"""The kinds of layer that each of the patches in scripts/install/patches/speed/ is for."""
+
 Times = dict[str, dict[str, tuple[float, float]]]
 """Forward and backward seconds by kind or layer, then by engine."""
 
@@ -44,6 +54,13 @@ def by_layer(row: dict) -> Times:
         for layer in layers:
             found[layer["name"]][engine] = (layer["forward"], layer["backward"])
     return _slowest_first(found)
+
+
+def gain(row: dict, kinds: tuple[str, ...]) -> tuple[float, float]:
+    """Return the seconds that stock Caffe and ours spend in these kinds of layer, forward and backward."""
+    sums = together({kind: times for kind, times in by_kind(row).items() if kind in kinds})
+    stock, ours = (sum(sums.get(engine, ())) for engine in ("stock", "ours"))
+    return stock, ours
 
 
 def together(times: Times) -> dict[str, tuple[float, float]]:

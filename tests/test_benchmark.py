@@ -242,6 +242,19 @@ def test_layers_come_slowest_first():
     assert "pytorch" not in layers["scale1"]
 
 
+def test_a_patch_is_credited_with_its_kinds_of_layer_alone():
+    row = layer_rows("googlenet")
+    row["times"]["ours"] = [each | {"forward": 0.001, "backward": 0} for each in row["times"]["stock"]]
+    assert speed_figure.gain(row, ("BatchNorm, Scale",)) == pytest.approx((0.015, 0.002))
+    assert speed_figure.gain(row, ("Pooling",)) == (0, 0)
+
+
+def test_the_patches_that_speed_up_layers_are_those_that_there_are():
+    files = {path.stem for path in (nets.ROOT / "scripts/install/patches/speed").iterdir()}
+    elsewhere = {"0101-build-onednn-and-openmp", "0108-solver-updates-fused", "0109-threads-in-containers"}
+    assert files == {*speed_figure.PATCHES, *elsewhere}
+
+
 def test_chart_names_nets_engines_and_layers(tmp_path):
     chart = speed_figure.chart({net: layer_rows(net) for net in nets.NETS})
     chart.savefig(tmp_path / "layers.png")
