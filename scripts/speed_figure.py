@@ -24,11 +24,10 @@ KINDS = {
 
 PATCHES = {
     "0102-convolution-onednn": ("Convolution",),
-    "0103-sgemm-onednn": ("InnerProduct",),
-    "0104-pooling-parallel": ("Pooling",),
-    "0105-lrn-fused": ("LRN",),
-    "0106-batch-norm-and-scale-fused": ("BatchNorm, Scale",),
-    "0107-elementwise-parallel": ("ReLU", "Dropout", "Concat", "Split"),
+    "0103-pooling-parallel": ("Pooling",),
+    "0104-lrn-fused": ("LRN",),
+    "0105-batch-norm-and-scale-fused": ("BatchNorm, Scale",),
+    "0106-elementwise-parallel": ("ReLU", "Dropout", "Concat", "Split"),
 }
 """The kinds of layer that each of the patches in scripts/install/patches/speed/ is for."""
 

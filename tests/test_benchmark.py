@@ -251,7 +251,7 @@ def test_a_patch_is_credited_with_its_kinds_of_layer_alone():
 
 def test_the_patches_that_speed_up_layers_are_those_that_there_are():
     files = {path.stem for path in (nets.ROOT / "scripts/install/patches/speed").iterdir()}
-    elsewhere = {"0101-build-onednn-and-openmp", "0108-solver-updates-fused", "0109-threads-in-containers"}
+    elsewhere = {"0101-build-onednn-and-openmp", "0107-solver-updates-fused", "0108-threads-in-containers"}
     assert files == {*speed_figure.PATCHES, *elsewhere}
 
 
