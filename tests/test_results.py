@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from scripts import score_table
+from scripts import paper, score_table
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = sorted(path.parent for path in (ROOT / "results").glob("*/*/metrics.json") if path.parts[-3] != "demo")
@@ -30,3 +31,13 @@ def test_results_name_their_commit_and_seed():
         content = json.loads((run / "run.json").read_text())
         assert content["commit"] not in ("", "unknown")
         assert isinstance(content["seed"], int)
+
+
+def test_the_readmes_training_times_are_the_benchmarks():
+    rows = json.loads((ROOT / "results/benchmark/training.json").read_text())["figures"]["rows"]
+    readme = (ROOT / "README.md").read_text()
+    for net, row in rows.items():
+        ours, *others = (f"{np.median(seconds):.3f}" for seconds in row["seconds"].values())
+        times = (f"{np.median(ratios):.2f}" for ratios in row["ratios"].values())
+        cells = [ours, *(f"{seconds} ({ratio} times)" for seconds, ratio in zip(others, times, strict=True))]
+        assert f"| {paper.TITLES[net]}, {row['batch']} | {' | '.join(cells)} |" in readme
