@@ -67,6 +67,24 @@ def test_no_binary_points_at_the_build_folder(binary):
     assert b"breast-mass-caffe/build" not in binary.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("share", "set_by_hand", "threads"),
+    [("50000 100000", "", "1"), ("max 100000", "", str(len(os.sched_getaffinity(0)))), ("50000 100000", "3", "3")],
+    ids=["half a processor", "no limit", "OMP_NUM_THREADS"],
+)
+def test_caffe_starts_no_more_threads_than_its_containers_share(share, set_by_hand, threads):
+    count = "import caffe, ctypes; print(ctypes.CDLL(caffe._caffe.__file__).omp_get_max_threads())"
+    in_container = f"mount -t tmpfs none /sys/fs/cgroup && echo {share} >/sys/fs/cgroup/cpu.max && "
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    if set_by_hand:
+        environment["OMP_NUM_THREADS"] = set_by_hand
+    new_namespace = ("unshare", "--user", "--map-root-user", "--mount", "bash", "-c")
+    if run(*new_namespace, in_container + "true").returncode:
+        pytest.skip("this machine lets us mount nothing, not even in a namespace of our own")
+    found = run(*new_namespace, f"{in_container}{sys.executable} -c '{count}'", env=environment)
+    assert found.stdout.splitlines()[-1] == threads
+
+
 def test_caffe_io_reads_images_with_the_installed_scikit_image(tmp_path):
     image = np.zeros((5, 6, 3), np.uint8)
     image[..., 2] = 255
