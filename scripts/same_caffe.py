@@ -26,7 +26,7 @@ from data_prep.whole_file import whole_file, write_json
 from scripts import caffe_runs, nets
 from scripts.caffe_runs import in_caffe
 from scripts.report import TEMPLATES
-from scripts.speed_worker import STOCK
+from scripts.speed_worker import STOCK, check_stock
 
 RESULTS = Path("results/benchmark")
 PASSES = {"TRAIN": "in training", "TEST": "deployed"}
@@ -44,8 +44,7 @@ ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 def main() -> None:
     """Compute, write, print."""
     args = parse_args()
-    if not (STOCK / "caffe").is_dir():
-        raise InputError("stock Caffe, to compare with, is not built; type: scripts/install/setup.sh --stock")
+    check_stock()
     figures = {}
     for net in tqdm(args.nets, disable=None):
         with tempfile.TemporaryDirectory() as folder:

@@ -68,6 +68,11 @@ def check_engines() -> None:
     """Raise InputError where PyTorch or stock Caffe is not installed."""
     if find_spec("torch") is None:
         raise InputError("PyTorch is not installed; type: .venv/bin/pip install -r requirements-benchmark.txt")
+    check_stock()
+
+
+def check_stock() -> None:
+    """Raise InputError where stock Caffe is not installed."""
     if not (STOCK / "caffe").is_dir():
         raise InputError("stock Caffe, to compare with, is not built; type: scripts/install/setup.sh --stock")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep.mass import InputError
-from scripts import caffe_runs, same_caffe
+from scripts import caffe_runs, same_caffe, speed_worker
 from scripts.caffe_runs import in_caffe
 from scripts.same_caffe import SAME_PASS, STOCK
 
@@ -109,7 +109,7 @@ def test_a_broken_bound_is_a_line_that_names_it(found, lines):
 
 
 def test_without_stock_caffe_the_script_says_what_to_type(tmp_path, monkeypatch):
-    monkeypatch.setattr(same_caffe, "STOCK", tmp_path)
+    monkeypatch.setattr(speed_worker, "STOCK", tmp_path)
     monkeypatch.setattr(sys, "argv", ["same_caffe.py"])
     with pytest.raises(InputError, match=r"setup\.sh --stock"):
         same_caffe.main()
