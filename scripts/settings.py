@@ -11,7 +11,7 @@ from scripts import nets, paper
 from scripts.weights import check_fit, read_weights, shapes_of
 
 LARGEST_VAL_BATCH = 64  # images: enough to keep the processor busy, small beside a training batch
-EVALUATIONS = 10  # in a run counted in iterations
+EVALUATIONS = 25  # in a run counted in iterations: enough for a curve
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@
 
 The net and the solver are the hand-written ones (prototxt/, solvers/); what the options change in them is written to
 the run's folder, whose files scripts/run_folder.py describes. The net is evaluated on the whole validation set after
-each epoch, or ten times in a run counted in --iterations. Ctrl-C or SIGTERM saves a snapshot first. A resumed run
+each epoch, or 25 times in a run counted in --iterations. Ctrl-C or SIGTERM saves a snapshot first. A resumed run
 ends with the very weights and log that it would have without the stop (on a GPU, up to the order of its sums).
 """
 
