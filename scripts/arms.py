@@ -88,10 +88,13 @@ class Finished:
         return read_predictions(self.folder / f"eval_{split}" / "predictions.csv")
 
 
-def read_experiments() -> dict:
-    """Return experiments.toml with each arm as an Arm."""
-    content = tomllib.loads(EXPERIMENTS.read_text())
-    arms = {name: Arm(name, **fields) for name, fields in content["arms"].items()}
+def read_experiments(path: Path = EXPERIMENTS) -> dict:
+    """Return experiments.toml, or another file of its form, with each arm as an Arm; InputError when it is damaged."""
+    try:
+        content = tomllib.loads(path.read_text())
+        arms = {name: Arm(name, **fields) for name, fields in content["arms"].items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read as experiments ({error}); see {EXPERIMENTS.name}") from None
     return content | {"arms": arms}
 
 

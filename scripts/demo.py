@@ -11,14 +11,13 @@ The nets are trained briefly and from random weights: enough to see them learn o
 """
 
 import argparse
-import shlex
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from data_prep.mass import InputError, run
+from data_prep.mass import run
+from scripts.commands import python
 
 ITERATIONS = {"baseline": 60, "alexnet": 80, "googlenet": 100}
 BATCH = {"baseline": 32, "alexnet": 32, "googlenet": 16}  # smaller than the paper's: more steps in the time there is
@@ -56,14 +55,6 @@ def train(net: str, data: Path, out: Path, iterations: int) -> None:
     start = [] if net == "baseline" else ["--from-scratch"]
     options = ("--iterations", iterations, "--batch", BATCH[net], "--out", out)
     python("scripts/train.py", "--net", net, *start, "--data", data, *options)
-
-
-def python(script: str, *args: object) -> None:
-    """Run one of our scripts as typed, showing the command; InputError when it fails."""
-    command = [script, *map(str, args)]
-    print(f"\n$ python {shlex.join(command)}", flush=True)
-    if subprocess.run([sys.executable, *command], check=False).returncode:
-        raise InputError(f"{script}: failed, as it says above; the demo stops here")
 
 
 if __name__ == "__main__":
