@@ -1,5 +1,5 @@
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup:  ## build Caffe and make .venv; seconds when nothing has changed
 	@scripts/install/setup.sh
