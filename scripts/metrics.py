@@ -19,6 +19,8 @@ NAMES = ("accuracy", "precision", "recall", "specificity", "auc")
 LEVEL = 0.95
 DRAWS = 2000
 SEED = 0
+INTERVAL = {"level": LEVEL, "by": "patient", "draws": DRAWS, "seed": SEED}
+"""How the intervals are made, as results say it."""
 
 CELLS_AT_ONCE = 2_000_000
 
@@ -97,11 +99,15 @@ def estimates(
     found = {}
     for name, value in values(labels, probabilities).items():
         defined = resampled[name][~np.isnan(resampled[name])]
-        low, high = (None, None)
-        if enough and value is not None and len(defined):
-            low, high = (float(q) for q in np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+        low, high = interval(defined) if enough and value is not None and len(defined) else (None, None)
         found[name] = Estimate(value, low, high, len(defined))
     return found
+
+
+def interval(drawn: np.ndarray) -> tuple[float, float]:
+    """Return the percentile interval at LEVEL of a figure's values in the resamples."""
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def resample(
@@ -118,12 +124,26 @@ def resample(
     rng = np.random.default_rng(seed)
     parts = []
     for chunk in np.array_split(np.arange(draws), 1 + draws * len(labels) // CELLS_AT_ONCE):
-        drawn = rng.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=len(chunk))
+        drawn = draw_patients(rng, n_patients, len(chunk))
         weights = drawn[:, owner].astype(np.float64)
         found = rates(*(weights @ cells.astype(np.float64)).T)
         found["auc"] = weighted_auc(labels, probabilities, weights)
         parts.append(found)
     return {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
+
+
+def resampled_means(values: np.ndarray, patients: np.ndarray, draws: int = DRAWS, seed: int = SEED) -> np.ndarray:
+    """Return the means over the masses of values (n, ...) in each of `draws` resamples of patients: (draws, ...)."""
+    owner = np.unique(patients, return_inverse=True)[1]
+    sums = np.zeros((owner.max() + 1, *values.shape[1:]))
+    np.add.at(sums, owner, values)
+    drawn = draw_patients(np.random.default_rng(seed), len(sums), draws)
+    return np.tensordot(drawn / (drawn @ np.bincount(owner))[:, None], sums, axes=1)
+
+
+def draw_patients(rng: np.random.Generator, n_patients: int, draws: int) -> np.ndarray:
+    """Return how often each patient is drawn, with replacement, as many as there are: (draws, n_patients) int."""
+    return rng.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=draws)
 
 
 def weighted_auc(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:

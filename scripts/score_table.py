@@ -19,11 +19,15 @@ def render(summary: dict) -> str:
     names = ["", *metrics.NAMES, *summary["counts"]]
     first = [name.upper() if name == "auc" or name in summary["counts"] else name for name in names]
     cells = [first, *([column.get(name, "") for name in names] for column in columns)]
-    padded = [[cell.ljust(max(map(len, column))) for cell in column] for column in cells]
+    return "\n".join([*table(cells), "", *(f"- {note}" for note in notes(summary))]) + "\n"
+
+
+def table(columns: list[list[str]]) -> list[str]:
+    """Return the lines of a Markdown table from its columns, heads first."""
+    padded = [[cell.ljust(max(map(len, column))) for cell in column] for column in columns]
     rows = list(zip(*padded, strict=True))
     rows.insert(1, tuple("-" * len(cell) for cell in rows[0]))
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes(summary))]) + "\n"
+    return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def own_column(summary: dict) -> Column:
