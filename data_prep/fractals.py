@@ -190,7 +190,7 @@ def image_of(seed: int, split: str, category: int, instance: int, system: np.nda
 
 
 def write(folder: Path, systems: list[np.ndarray], each: int, seed: int, pool: Executor) -> dict[str, bytes]:
-    """Write a split's LMDB, `each` images of every system, shuffled, at `folder`, named after it; return fingerprints."""
+    """Write the LMDB `folder`, named train or val: `each` images of every system, shuffled; return fingerprints."""
     total = len(systems) * each
     order = np.random.default_rng([seed, folder.name == "val"]).permutation(total)
     jobs = [

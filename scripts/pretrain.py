@@ -1,6 +1,6 @@
 """Pre-train a net's convolutions on fractals: a stand-in for ImageNet weights where BVLC's files cannot be had.
 
-    python scripts/pretrain.py --net alexnet                # data/fractals, runs/fractal_alexnet, then the caffemodel
+    python scripts/pretrain.py --net alexnet                # data/fractals, then weights/fractal_alexnet.caffemodel
     python scripts/pretrain.py --net googlenet --gpu 0
     python scripts/train.py --net alexnet --weights weights/fractal_alexnet.caffemodel
 
@@ -40,7 +40,7 @@ def main() -> None:
         raise InputError(f"{out}: is there already; remove it to make it anew, or give another --out")
     fractals.ensure(args.data, args.categories, args.images, args.seed, len(os.sched_getaffinity(0)))
     settings, about = new_settings(args), describe(args.gpu)
-    folder = Path("runs") / out.stem
+    folder = out.with_suffix(".run")
     nets.set_mode(args.gpu)
     if folder.exists():
         begun, content = run_folder.read_run(folder)
