@@ -28,7 +28,7 @@ from data_prep.new_folder import new_folder
 from data_prep.workers import worker_pool
 
 DEFAULT = Path("data/fractals")
-CATEGORIES, IMAGES, SEED = 100, 20_000, 1
+DEFAULTS = {"categories": 100, "images": 20_000, "seed": 1}
 VAL_SHARE = 20  # a validation image to so many training images, of each category
 
 SIZE, MARGIN = 128, 4  # pixels
@@ -42,6 +42,7 @@ WALKERS, STEPS, FIRST = (
 )  # of the chaos game; points count from step FIRST on, when they are on the attractor
 SHEET = 12, 8  # categories and images of each on sheet.png
 SHEET_NAME = "sheet.png"
+SOURCE = "fractals"
 CHUNK = 100  # images a job
 
 
@@ -57,55 +58,62 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=DEFAULT, help=f"folder (default: {DEFAULT})")
-    parser.add_argument("--categories", type=int, default=CATEGORIES, help=f"default: {CATEGORIES}")
-    parser.add_argument("--images", type=int, default=IMAGES, help=f"for training, in all (default: {IMAGES})")
-    parser.add_argument("--seed", type=int, default=SEED, help=f"default: {SEED}")
+    for name, default in DEFAULTS.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"default: {default}")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: cores)")
     return parser.parse_args()
 
 
-def ensure(folder: Path, categories: int, images: int, seed: int, workers: int) -> bool:
-    """See to it that `folder` holds the whole set with these parameters; True when it had to be made.
+def ensure(
+    folder: Path,
+    categories: int | None = None,
+    images: int | None = None,
+    seed: int | None = None,
+    workers: int | None = None,
+) -> bool:
+    """See to it that `folder` holds a whole set with these parameters; True when it had to be made.
 
-    Training and validation images are shared out evenly over the categories, remainders dropped. InputError when the
-    folder holds something else or a parameter makes no sense.
+    A parameter left out is whatever the set there has, or its default when there is none yet. `images` are those for
+    training, shared out evenly over the categories (a remainder is dropped). InputError when the folder holds
+    something else or a parameter makes no sense.
     """
     wanted = {"categories": categories, "images": images, "seed": seed}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
     if folder.exists():
         there = manifest.read_json(folder)
-        if any(there.get(name) != value for name, value in wanted.items()):
-            holds, asked = (", ".join(f"{name} {which.get(name)}" for name in wanted) for which in (there, wanted))
+        if there.get("source") != SOURCE or any(there[name] != value for name, value in wanted.items()):
             raise InputError(
-                f"{folder}: holds a set of {holds}, not {asked}; remove it (rm -r {folder}) or name another"
+                f"{folder}: holds another set ({manifest.JSON}); remove it (rm -r {folder}) or name another"
             )
         return False
-    if categories < 2 or images < categories or seed < 0:
-        raise InputError("a set has 2 categories or more, an image of each or more, and a seed of 0 or more")
-    each = {"train": images // categories, "val": max(images // categories // VAL_SHARE, 1)}
-    with new_folder(folder) as working, worker_pool(workers) as pool:
-        systems = list(
-            tqdm(
-                pool.map(draw_category, [seed] * categories, range(categories)),
-                total=categories,
-                desc="systems",
-                disable=None,
-            )
-        )
-        fingerprints = {
-            f"{split}/{key}": sha
-            for split in each
-            for key, sha in write(working / split, systems, each[split], seed, pool).items()
-        }
-        cv2.imwrite(str(working / SHEET_NAME), sheet(systems, seed))
-        counts = {split: number * categories for split, number in each.items()}
-        about = {
-            "commit": provenance.commit(),
-            "versions": provenance.versions("numpy", "opencv-python-headless", "lmdb"),
-        }
-        manifest.write_json(
-            working, {"source": "fractals", **wanted, "counts": counts, **about, "digest": lmdb_io.digest(fingerprints)}
-        )
+    wanted = DEFAULTS | wanted
+    if not (2 <= wanted["categories"] <= wanted["images"] and wanted["seed"] >= 0):
+        raise InputError("a set of fractals has 2 categories or more, an image of each or more, and a seed from 0 on")
+    with new_folder(folder) as working, worker_pool(workers or len(os.sched_getaffinity(0))) as pool:
+        _make(working, **wanted, pool=pool)
     return True
+
+
+def _make(folder: Path, categories: int, images: int, seed: int, pool: Executor) -> None:
+    """Fill `folder`; manifest.json comes last."""
+    drawn = pool.map(draw_category, [seed] * categories, range(categories))
+    systems = list(tqdm(drawn, total=categories, desc="systems", disable=None))
+    each = {"train": images // categories, "val": max(images // categories // VAL_SHARE, 1)}
+    fingerprints = {
+        f"{split}/{key}": sha
+        for split, number in each.items()
+        for key, sha in write(folder / split, systems, number, seed, pool).items()
+    }
+    cv2.imwrite(str(folder / SHEET_NAME), sheet(systems, seed, each["train"]))
+    content = {
+        "source": SOURCE,
+        **{"categories": categories, "images": images, "seed": seed},
+        "counts": {split: number * categories for split, number in each.items()},
+        "commit": provenance.commit(),
+        "versions": provenance.versions("numpy", "opencv-python-headless", "lmdb"),
+        "digest": lmdb_io.digest(fingerprints),
+    }
+    manifest.write_json(folder, content)
 
 
 def draw_category(seed: int, category: int) -> np.ndarray:
@@ -225,9 +233,9 @@ def _chunks(items: list) -> Iterator[list]:
     return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
 
 
-def sheet(systems: list[np.ndarray], seed: int) -> np.ndarray:
+def sheet(systems: list[np.ndarray], seed: int, each: int) -> np.ndarray:
     """Return training images of the first categories, a category a row."""
-    rows, columns = SHEET
+    rows, columns = SHEET[0], min(SHEET[1], each)
     return np.vstack(
         [
             np.hstack([image_of(seed, "train", category, instance, system) for instance in range(columns)])

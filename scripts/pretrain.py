@@ -14,7 +14,6 @@ was stopped goes on when the command is typed again. The JSON beside the caffemo
 import argparse
 import csv
 import hashlib
-import os
 import sys
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from scripts.train import describe, natural, positive, train
 from scripts.weights import read_weights
 
 CROPS = {"alexnet": 115, "googlenet": 112}  # pixels: feature maps of half (AlexNet's 27, 13, 6) the usual width
-EPOCHS = {"alexnet": 5, "googlenet": 4}
+EPOCHS = {"alexnet": 5, "googlenet": 3}
 BATCH = 64
 VAL_BATCH = 50  # at most
 SOLVER = nets.ROOT / "solvers" / "fractals.prototxt"
@@ -38,7 +37,8 @@ def main() -> None:
     out = args.out or Path("weights") / f"fractal_{args.net}.caffemodel"
     if out.exists():
         raise InputError(f"{out}: is there already; remove it to make it anew, or give another --out")
-    fractals.ensure(args.data, args.categories, args.images, args.seed, len(os.sched_getaffinity(0)))
+    fractals.ensure(args.data, args.categories, args.images)
+    categories = manifest.read_json(args.data)["categories"]
     settings, about = new_settings(args), describe(args.gpu)
     folder = out.with_suffix(".run")
     nets.set_mode(args.gpu)
@@ -50,12 +50,12 @@ def main() -> None:
             )
         about |= {"command": content["command"]}
     else:
-        run_folder.create(folder, settings, about, pretraining_net(args.net, args.categories), SOLVER)
+        run_folder.create(folder, settings, about, pretraining_net(args.net, categories), SOLVER)
     with run_folder.locked(folder):
         done, progress = snapshots.newest_whole(folder)
         if done < settings.iterations:
             train(folder, settings, about, done, progress, again=provenance.command())
-        finish(folder, settings, args.categories, out)
+        finish(folder, settings, categories, out)
     print(f"{out}: finished; next: python scripts/train.py --net {args.net} --weights {out}")
 
 
@@ -63,10 +63,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", choices=CROPS, required=True)
     parser.add_argument("--data", type=Path, default=fractals.DEFAULT, help=f"fractals (default: {fractals.DEFAULT})")
-    parser.add_argument("--categories", type=positive, default=fractals.CATEGORIES, help=f"{fractals.CATEGORIES}")
-    parser.add_argument("--images", type=positive, default=fractals.IMAGES, help=f"default: {fractals.IMAGES}")
-    parser.add_argument("--epochs", type=positive, help="default: 5 (alexnet) or 4")
-    parser.add_argument("--seed", type=natural, default=fractals.SEED, help="of images and training (default: 1)")
+    for name in ("categories", "images"):
+        default = fractals.DEFAULTS[name]
+        parser.add_argument(f"--{name}", type=positive, help=f"of fractals (default: as in --data, else {default})")
+    parser.add_argument(
+        "--epochs", type=positive, help=f"default: {EPOCHS['alexnet']} (alexnet), {EPOCHS['googlenet']}"
+    )
+    parser.add_argument("--seed", type=natural, default=1, help="of the training (default: 1)")
     parser.add_argument("--gpu", metavar="ID", help="GPU to use (default: CPU)")
     parser.add_argument("--out", type=Path, help="default: weights/fractal_NET.caffemodel")
     return parser.parse_args()
