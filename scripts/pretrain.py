@@ -14,6 +14,7 @@ was stopped goes on when the command is typed again. The JSON beside the caffemo
 import argparse
 import csv
 import hashlib
+import math
 import sys
 from pathlib import Path
 
@@ -21,13 +22,13 @@ from data_prep import fractals, lmdb_io, manifest, provenance
 from data_prep.mass import InputError, run
 from data_prep.whole_file import whole_file, write_json
 from scripts import batch_norm, nets, run_folder, snapshots
-from scripts.settings import Settings
+from scripts.settings import EVALUATIONS, Settings
 from scripts.train import describe, natural, positive, train
 from scripts.weights import read_weights
 
 CROPS = {"alexnet": 115, "googlenet": 112}  # pixels: feature maps of half (AlexNet's 27, 13, 6) the usual width
-EPOCHS = {"alexnet": 5, "googlenet": 3}
-BATCH = 64
+EPOCHS = {"alexnet": 4, "googlenet": 2}
+BATCHES = {"alexnet": 64, "googlenet": 32}
 VAL_BATCH = 50  # at most
 SOLVER = nets.ROOT / "solvers" / "fractals.prototxt"
 
@@ -78,7 +79,8 @@ def parse_args() -> argparse.Namespace:
 def new_settings(args: argparse.Namespace) -> Settings:
     """Return the pre-training's settings; its validation set is the fractals that the net is not shown."""
     images = {split: lmdb_io.count(args.data / split) for split in ("train", "val")}
-    epochs = args.epochs or EPOCHS[args.net]
+    epochs, batch = args.epochs or EPOCHS[args.net], BATCHES[args.net]
+    iterations = math.ceil(epochs * images["train"] / batch)
     return Settings(
         net=args.net,
         data=str(args.data),
@@ -86,10 +88,10 @@ def new_settings(args: argparse.Namespace) -> Settings:
         weights=None,
         from_scratch=True,
         seed=args.seed,
-        batch=BATCH,
+        batch=batch,
         epochs=epochs,
-        iterations=-(-epochs * images["train"] // BATCH),
-        evaluate_every=None,
+        iterations=iterations,
+        evaluate_every=math.ceil(iterations / EVALUATIONS),
         train_images=images["train"],
         val_images=images["val"],
         val_batch=max(size for size in range(1, VAL_BATCH + 1) if images["val"] % size == 0),
