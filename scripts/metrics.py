@@ -93,15 +93,21 @@ def estimates(
     probabilities = np.asarray(probabilities, np.float64)
     _check(labels, probabilities, patients)
     resampled = resample(labels, probabilities, patients, draws, seed)
-    enough = len(np.unique(patients)) > 1
-    found = {}
-    for name, value in values(labels, probabilities).items():
-        defined = resampled[name][~np.isnan(resampled[name])]
-        low, high = (None, None)
-        if enough and value is not None and len(defined):
-            low, high = (float(q) for q in np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
-        found[name] = Estimate(value, low, high, len(defined))
-    return found
+    figures = values(labels, probabilities)
+    return {name: estimate(value, resampled[name], patients) for name, value in figures.items()}
+
+
+def estimate(value: float | None, drawn: np.ndarray, patients: np.ndarray) -> Estimate:
+    """Return a figure with the interval of its values in the resamples, `drawn` (draws,), NaN where undefined."""
+    defined = drawn[~np.isnan(drawn)]
+    known = value is not None and len(defined) > 0 and len(np.unique(patients)) > 1
+    return Estimate(value, *(interval(defined) if known else (None, None)), len(defined))
+
+
+def interval(drawn: np.ndarray) -> tuple[float, float]:
+    """Return the percentile interval at LEVEL of a figure's values in the resamples."""
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def resample(
@@ -118,12 +124,17 @@ def resample(
     rng = np.random.default_rng(seed)
     parts = []
     for chunk in np.array_split(np.arange(draws), 1 + draws * len(labels) // CELLS_AT_ONCE):
-        drawn = rng.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=len(chunk))
+        drawn = draw_patients(rng, n_patients, len(chunk))
         weights = drawn[:, owner].astype(np.float64)
         found = rates(*(weights @ cells.astype(np.float64)).T)
         found["auc"] = weighted_auc(labels, probabilities, weights)
         parts.append(found)
     return {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
+
+
+def draw_patients(rng: np.random.Generator, n_patients: int, draws: int) -> np.ndarray:
+    """Return how often each patient is drawn, with replacement, as many as there are: (draws, n_patients) int."""
+    return rng.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=draws)
 
 
 def weighted_auc(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
