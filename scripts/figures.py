@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from scripts import metrics, paper, score_table
+from scripts.arms import Finished
 
 BLUE, ORANGE, GREY = "#0b5394", "#d35400", "#8a8a8a"
 DPI = 150
@@ -106,18 +107,41 @@ def _mark(axes, summary: dict, place) -> None:
 def curves(title: str, log: list[dict[str, float]]) -> Figure:
     """Accuracy and loss by iteration, training and validation, from log.csv's rows (the paper's Fig 2)."""
     figure = Figure(figsize=(9.2, 3.4), dpi=DPI, layout="constrained")
-    iterations = [row["iteration"] for row in log]
     for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
-        for split, colour in (("train", BLUE), ("val", ORANGE)):
-            axes.plot(
-                iterations, [row[f"{split}_{name}"] for row in log], color=colour, lw=1.8, marker=".", label=split
-            )
-        axes.set(xlabel="iteration", ylabel=name)
-        axes.grid(color="#e6e6e6", lw=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend()
+        _lines(axes, log, name)
+        axes.set_ylabel(name)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def augmentation(runs: list[Finished], budget: str, source: str) -> Figure:
+    """Training and validation accuracy by iteration, a panel an arm, from left to right (the paper's Fig 2).
+
+    `runs` are of one net and context, without augmentation and with it. A training accuracy is the mean of the batches
+    since the point before, with dropout.
+    """
+    figure = Figure(figsize=(9.2, 3.8), dpi=DPI, layout="constrained")
+    panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
+    for axes, run in zip(panels, runs, strict=True):
+        _lines(axes, run.log, "accuracy")
+        axes.set_title("Aug" if run.arm.augmented else "No Aug", fontsize=10)
+    panels[0].set_ylabel("accuracy")
+    arm = runs[0].arm
+    data = score_table.SOURCES.get(source, source)
+    figure.suptitle(f"{paper.TITLES[arm.net]}, {arm.context} context, {data}, {budget} budget", fontsize=10)
+    return figure
+
+
+def _lines(axes, log: list[dict[str, float]], name: str) -> None:
+    """Draw one quantity of a log by iteration, training and validation."""
+    iterations = [row["iteration"] for row in log]
+    for split, colour in (("train", BLUE), ("val", ORANGE)):
+        values = [row[f"{split}_{name}"] for row in log]
+        axes.plot(iterations, values, color=colour, lw=1.8, marker=".", label=split)
+    axes.set_xlabel("iteration")
+    axes.grid(color="#e6e6e6", lw=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend()
 
 
 def examples(benign: list[np.ndarray], malignant: list[np.ndarray], source: str) -> Figure:
