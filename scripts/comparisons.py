@@ -18,7 +18,7 @@ from scripts.arms import Predictions
 from scripts.metrics import DRAWS, SEED, Estimate
 
 NO_CALLBACK = "BENIGN_WITHOUT_CALLBACK"
-ROUNDING = 1e-9  # 0.923 x 1000 is not quite 923
+ROUNDING = 1e-9  # 0.07 x 100 is a little more than 7
 
 
 class OperatingPoint(NamedTuple):

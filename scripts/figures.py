@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from scripts import metrics, paper, score_table
-from scripts.arms import Finished
 
 BLUE, ORANGE, GREY = "#0b5394", "#d35400", "#8a8a8a"
 DPI = 150
@@ -114,21 +113,19 @@ def curves(title: str, log: list[dict[str, float]]) -> Figure:
     return figure
 
 
-def augmentation(runs: list[Finished], budget: str, source: str) -> Figure:
-    """Training and validation accuracy by iteration, a panel an arm, from left to right (the paper's Fig 2).
+def augmentation_curves(heading: str, without: list[dict[str, float]], augmented: list[dict[str, float]]) -> Figure:
+    """Training and validation accuracy by iteration, without and with augmentation (the paper's Fig 2).
 
-    `runs` are of one net and context, without augmentation and with it. A training accuracy is the mean of the batches
-    since the point before, with dropout.
+    From the rows of two log.csv; `heading` says net, context, data and budget. A training accuracy is the mean of the
+    batches since the point before, with dropout.
     """
     figure = Figure(figsize=(9.2, 3.8), dpi=DPI, layout="constrained")
-    panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
-    for axes, run in zip(panels, runs, strict=True):
-        _lines(axes, run.log, "accuracy")
-        axes.set_title("Aug" if run.arm.augmented else "No Aug", fontsize=10)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, log, title in zip(panels, (without, augmented), ("No Aug", "Aug"), strict=True):
+        _lines(axes, log, "accuracy")
+        axes.set_title(title, fontsize=10)
     panels[0].set_ylabel("accuracy")
-    arm = runs[0].arm
-    data = score_table.SOURCES.get(source, source)
-    figure.suptitle(f"{paper.TITLES[arm.net]}, {arm.context} context, {data}, {budget} budget", fontsize=10)
+    figure.suptitle(heading, fontsize=10)
     return figure
 
 

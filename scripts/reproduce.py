@@ -40,8 +40,7 @@ def main() -> None:
     out = args.out or Path("results") / data.name / args.budget
     runs = plan.finished(list(content["arms"].values()), data, args.budget, budget)
     tables = paper_tables.write(out, runs, content, args.budget, data.source)
-    reproduction_page.write(out, runs, tables, data)
-    print(f"\n{out / 'report.html'}: open it in a browser; {out / 'README.md'} is the same in short")
+    reproduction_page.write(out, runs, tables, data, content["figures"])
 
 
 def parse_args() -> argparse.Namespace:

@@ -81,11 +81,12 @@ def test_threshold_is_the_highest_that_reaches_the_recall(masses, recall):
     )
 
 
-def test_recall_that_is_a_whole_number_of_masses_is_not_missed_by_rounding():
-    labels, probabilities = np.ones(1000, int), np.arange(1000) / 1000
-    for malignant in (923, 745, 290, 580):
-        point = comparisons.at_recall(malignant / 1000, labels, probabilities, np.arange(1000))
-        assert point.figures["recall"].value == malignant / 1000
+def test_recall_that_is_a_whole_number_of_masses_is_not_missed_by_rounding(monkeypatch):
+    monkeypatch.setattr(comparisons, "DRAWS", 1)
+    labels, probabilities = np.ones(100, int), np.arange(100) / 100
+    for malignant in range(1, 101):  # 0.07 x 100 is more than 7
+        point = comparisons.at_recall(malignant / 100, labels, probabilities, np.arange(100) // 50)
+        assert point.figures["recall"].value == malignant / 100
 
 
 def test_each_resample_chooses_its_own_threshold(monkeypatch):
@@ -116,7 +117,8 @@ def test_threshold_chosen_where_nothing_was_malignant_gives_no_figures():
     assert all(estimate == (None, None, None, 0) for estimate in point.figures.values())
 
 
-def test_threshold_chosen_on_the_masses_judged_flatters():
+def test_threshold_chosen_on_the_masses_judged_flatters(monkeypatch):
+    monkeypatch.setattr(comparisons, "DRAWS", 1)
     labels, probabilities, _ = sample(4000, seed=5, decimals=6)
     gained = []
     for part in np.split(np.arange(4000), 40):
