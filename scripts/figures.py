@@ -124,18 +124,39 @@ def _mark(axes, summary: dict, place) -> None:
 def curves(title: str, log: list[dict[str, float]]) -> Figure:
     """Accuracy and loss by iteration, training and validation, from log.csv's rows (the paper's Fig 2)."""
     figure = Figure(figsize=(9.2, 3.4), dpi=DPI, layout="constrained")
-    iterations = [row["iteration"] for row in log]
     for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
-        for split, colour in (("train", BLUE), ("val", ORANGE)):
-            axes.plot(
-                iterations, [row[f"{split}_{name}"] for row in log], color=colour, lw=1.8, marker=".", label=split
-            )
-        axes.set(xlabel="iteration", ylabel=name)
-        axes.grid(color="#e6e6e6", lw=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend()
+        _lines(axes, log, name)
+        axes.set_ylabel(name)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def augmentation_curves(heading: str, without: list[dict[str, float]], augmented: list[dict[str, float]]) -> Figure:
+    """Training and validation accuracy by iteration, without and with augmentation (the paper's Fig 2).
+
+    From the rows of two log.csv; `heading` says net, context, data and budget. A training accuracy is the mean of the
+    batches since the point before, with dropout.
+    """
+    figure = Figure(figsize=(9.2, 3.8), dpi=DPI, layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, log, title in zip(panels, (without, augmented), ("No Aug", "Aug"), strict=True):
+        _lines(axes, log, "accuracy")
+        axes.set_title(title, fontsize=10)
+    panels[0].set_ylabel("accuracy")
+    figure.suptitle(heading, fontsize=10)
+    return figure
+
+
+def _lines(axes, log: list[dict[str, float]], name: str) -> None:
+    """Draw one quantity of a log by iteration, training and validation."""
+    iterations = [row["iteration"] for row in log]
+    for split, colour in (("train", BLUE), ("val", ORANGE)):
+        values = [row[f"{split}_{name}"] for row in log]
+        axes.plot(iterations, values, color=colour, lw=1.8, marker=".", label=split)
+    axes.set_xlabel("iteration")
+    axes.grid(color="#e6e6e6", lw=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend()
 
 
 def examples(benign: list[np.ndarray], malignant: list[np.ndarray], source: str) -> Figure:

@@ -95,13 +95,15 @@ def estimates(
     probabilities = np.asarray(probabilities, np.float64)
     _check(labels, probabilities, patients)
     resampled = resample(labels, probabilities, patients, draws, seed)
-    enough = len(np.unique(patients)) > 1
-    found = {}
-    for name, value in values(labels, probabilities).items():
-        defined = resampled[name][~np.isnan(resampled[name])]
-        low, high = interval(defined) if enough and value is not None and len(defined) else (None, None)
-        found[name] = Estimate(value, low, high, len(defined))
-    return found
+    figures = values(labels, probabilities)
+    return {name: estimate(value, resampled[name], patients) for name, value in figures.items()}
+
+
+def estimate(value: float | None, drawn: np.ndarray, patients: np.ndarray) -> Estimate:
+    """Return a figure with the interval of its values in the resamples, `drawn` (draws,), NaN where undefined."""
+    defined = drawn[~np.isnan(drawn)]
+    known = value is not None and len(defined) > 0 and len(np.unique(patients)) > 1
+    return Estimate(value, *(interval(defined) if known else (None, None)), len(defined))
 
 
 def interval(drawn: np.ndarray) -> tuple[float, float]:

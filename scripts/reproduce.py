@@ -39,7 +39,7 @@ def main() -> None:
             python(*step.command, log=step.log)
     out = args.out or Path("results") / data.name / args.budget
     runs = plan.finished(list(content["arms"].values()), data, args.budget, budget)
-    tables = paper_tables.write(out, runs, args.budget, data.source)
+    tables = paper_tables.write(out, runs, content, args.budget, data.source)
     reproduction_page.write(out, runs, tables, data, content["figures"])
 
 

@@ -20,7 +20,7 @@ def write(out: Path, runs: list[arms.Finished], tables: list, data: Data, shown:
     firsts = {run.arm.name: run for run in reversed(runs)}  # of several seeds the first
     pictures = [
         figure1(out, data),
-        *figure2(out, [firsts[name] for name in shown["2"] if name in firsts]),
+        *figure2(out, data, [firsts[name] for name in shown["2"] if name in firsts]),
         *(figure3(out, firsts[name]) for name in shown["3"] if name in firsts),
     ]
     if not runs:
@@ -47,13 +47,16 @@ def figure1(out: Path, data: Data) -> tuple[str, Path]:
     return "Fig 1: benign (left) and malignant (right) masses of the data.", path
 
 
-def figure2(out: Path, pair: list[arms.Finished]) -> list[tuple[str, Path]]:
+def figure2(out: Path, data: Data, pair: list[arms.Finished]) -> list[tuple[str, Path]]:
     """Draw the accuracy curves of the unaugmented and the augmented arm, if both are there."""
     if len(pair) < 2:
         return []
     path = out / "fig2.png"
     without, augmented = pair
-    heading = f"{paper.TITLES[augmented.arm.net]}, start: {augmented.weights}"
+    net, context = paper.TITLES[augmented.arm.net], augmented.arm.context
+    films = score_table.SOURCES[data.source]
+    images = f"{without.images:,} and {augmented.images:,} images"
+    heading = f"{net}, {context} context, start: {augmented.weights}; {films}; {images}"
     with whole_file(path) as working:
         figures.augmentation_curves(heading, without.log, augmented.log).savefig(working)
     return [("Fig 2: accuracy in training, without (left) and with augmentation (right).", path)]
