@@ -1,16 +1,19 @@
-"""Which snapshot, which data, which folder: the choice that eval.py and saliency.py leave to the user alike.
+"""Which snapshot, which data, which folder: what the drivers that use a trained net leave to the user alike.
 
-Left alone, both take the newest whole snapshot under runs/ and the data that its run.json names, and say so.
+Left alone, they take the newest whole snapshot under runs/ and the data that its run.json names, and say so.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from data_prep import lmdb_io, manifest
 from data_prep.mass import InputError
@@ -18,6 +21,7 @@ from data_prep.split import SPLITS
 from scripts import nets
 
 RUNS = Path("runs")
+BATCH = 16  # images; more only takes memory: on a CPU it is no faster
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,35 @@ def records(chosen: Chosen) -> Iterator[lmdb_io.Record]:
     if lmdb_io.count(folder) == 0:
         raise InputError(f"{folder}: no masses in this split; choose another with --split")
     return lmdb_io.records(folder)
+
+
+def batches(chosen: Chosen, what: str | None = None) -> Iterator[tuple[list[str], list[int], np.ndarray]]:
+    """Yield keys, labels and net inputs of the split, BATCH at a time, in key order; a bar, called `what`, goes along.
+
+    The last batch may be smaller.
+    """
+    stream = iter(tqdm(records(chosen), desc=what, total=chosen.count, unit="mass", disable=None))
+    while some := list(islice(stream, BATCH)):
+        images = np.stack([record.image for record in some])
+        inputs = nets.preprocess(chosen.net, images, chosen.mean_folder)
+        yield [record.key for record in some], [record.label for record in some], inputs
+
+
+def describe(chosen: Chosen) -> dict:
+    """Return what a result says of the weights and the data that it is of."""
+    with chosen.weights.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "net": chosen.net,
+        "weights": str(chosen.weights),
+        "weights_sha256": sha256,
+        "data": str(chosen.data),
+        "data_digest": chosen.manifest["digest"],
+        "source": chosen.manifest["source"],
+        "context": chosen.manifest["context"],
+        "augmented_training": chosen.augmented_training,
+        "split": chosen.split,
+    }
 
 
 def check_numbers(chosen: Chosen, outputs: np.ndarray) -> None:

@@ -3,13 +3,17 @@
 The paper's operating point is drawn for orientation and marked as other data.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from scripts import metrics, paper, score_table
 
 BLUE, ORANGE, GREY = "#0b5394", "#d35400", "#8a8a8a"
+OUTLINE = "#ffb000"  # of a mass: visible on black and on white tissue
 DPI = 150
 TINY = 1e-30  # keeps the scale of an all-zero map valid
 BRIGHTEST = 99.5  # percentile of a map shown as white: its largest values would leave the rest black
@@ -64,21 +68,35 @@ def confusion(summary: dict, labels: np.ndarray, probabilities: np.ndarray) -> F
     return figure
 
 
-def saliency(heading: str, images: np.ndarray, maps: np.ndarray, truths: list[str], captions: list[str]) -> Figure:
-    """Masses (n, s, s) in a row, contrast stretched; beneath each its map (n, s, s), brighter for larger gradients."""
+def saliency(
+    heading: str,
+    images: np.ndarray,
+    maps: np.ndarray,
+    truths: list[str],
+    captions: list[str],
+    outlines: Sequence[np.ndarray] = (),
+) -> Figure:
+    """Masses (n, s, s) in a row, contrast stretched; beneath each its map (n, s, s), brighter for larger gradients.
+
+    `outlines`, where given, are n closed lines (k, 2) of (column, row), drawn on mass and map.
+    """
     n = len(images)
     figure = Figure(figsize=(max(1.9 * n, 4.6), 4.6), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(h_pad=0.03, w_pad=0.03, hspace=0, wspace=0)
     axes = figure.subplots(2, n, squeeze=False)
     for column in range(n):
         above, below = axes[:, column]
-        above.imshow(images[column], cmap="gray")
+        side = images[column].shape[-1]
+        place = {"cmap": "gray", "extent": (0, side, side, 0)}
+        above.imshow(images[column], **place)
         above.set_title(truths[column], fontsize=9)
-        below.imshow(maps[column], cmap="gray", vmin=0, vmax=max(np.percentile(maps[column], BRIGHTEST), TINY))
+        below.imshow(maps[column], vmin=0, vmax=max(np.percentile(maps[column], BRIGHTEST), TINY), **place)
         below.set_xlabel(captions[column], fontsize=8)
         for each in (above, below):
             each.set_xticks([])
             each.set_yticks([])
+            if len(outlines):
+                each.add_patch(Polygon(outlines[column], closed=True, fill=False, edgecolor=OUTLINE, lw=0.6))
     figure.suptitle(heading, fontsize=10)
     return figure
 
