@@ -21,29 +21,29 @@ from pathlib import Path
 from data_prep import fractals, lmdb_io, manifest, provenance
 from data_prep.mass import InputError, run
 from data_prep.whole_file import whole_file, write_json
-from scripts import batch_norm, nets, run_folder, snapshots
-from scripts.settings import EVALUATIONS, Settings
+from scripts import batch_norm, fractal_net, nets, run_folder, snapshots
+from scripts.settings import EVALUATIONS, Settings, val_batch_of
 from scripts.train import describe, natural, positive, train
 from scripts.weights import read_weights
 
-CROPS = {"alexnet": 115, "googlenet": 112}  # pixels: feature maps of half (AlexNet's 27, 13, 6) the usual width
 EPOCHS = {"alexnet": 4, "googlenet": 2}
 BATCHES = {"alexnet": 64, "googlenet": 32}
-VAL_BATCH = 50  # at most
 SOLVER = nets.ROOT / "solvers" / "fractals.prototxt"
 
 
 def main() -> None:
     args = parse_args()
     out = args.out or Path("weights") / f"fractal_{args.net}.caffemodel"
+    if out.suffix != ".caffemodel":
+        raise InputError(f"{out}: name it with the ending .caffemodel")
     if out.exists():
         raise InputError(f"{out}: is there already; remove it to make it anew, or give another --out")
     fractals.ensure(args.data, args.categories, args.images)
-    categories = manifest.read_json(args.data)["categories"]
+    categories = fractals.read_manifest(args.data)["categories"]
     settings, about = new_settings(args), describe(args.gpu)
     folder = out.with_suffix(".run")
     nets.set_mode(args.gpu)
-    if folder.exists():
+    if (folder / "run.json").exists():
         begun, content = run_folder.read_run(folder)
         if begun != settings:
             raise InputError(
@@ -51,7 +51,7 @@ def main() -> None:
             )
         about |= {"command": content["command"]}
     else:
-        run_folder.create(folder, settings, about, pretraining_net(args.net, categories), SOLVER)
+        run_folder.create(folder, settings, about, fractal_net.derive(args.net, categories), SOLVER)
     with run_folder.locked(folder):
         done, progress = snapshots.newest_whole(folder)
         if done < settings.iterations:
@@ -62,7 +62,7 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--net", choices=CROPS, required=True)
+    parser.add_argument("--net", choices=EPOCHS, required=True)
     parser.add_argument("--data", type=Path, default=fractals.DEFAULT, help=f"fractals (default: {fractals.DEFAULT})")
     for name in ("categories", "images"):
         default = fractals.DEFAULTS[name]
@@ -94,41 +94,8 @@ def new_settings(args: argparse.Namespace) -> Settings:
         evaluate_every=math.ceil(iterations / EVALUATIONS),
         train_images=images["train"],
         val_images=images["val"],
-        val_batch=max(size for size in range(1, VAL_BATCH + 1) if images["val"] % size == 0),
+        val_batch=val_batch_of(images["val"]),
     )
-
-
-def pretraining_net(net: str, categories: int):
-    """Return the net's train_val NetParameter as it is pre-trained.
-
-    Its layers up to the last feature map, a batch norm after each convolution, and in place of the classifier the mean
-    of every channel and one fully connected layer.
-    """
-    param = nets.read_prototxt(nets.prototxt(net, "train_val"))
-    for phase in ("TRAIN", "TEST"):
-        nets.data_layer(param, phase).transform_param.crop_size = CROPS[net]
-    while not is_feature(param.layer[-1]):
-        del param.layer[-1]
-    for layer in param.layer:
-        if layer.type == "Convolution":
-            layer.convolution_param.weight_filler.Clear()
-            layer.convolution_param.weight_filler.type = "msra"  # He et al.: for ReLU
-    features = param.layer[-1].top[0]
-    batch_norm.insert(param)
-    pool = param.layer.add(name="mean", type="Pooling", bottom=[features], top=["mean"])
-    pool.pooling_param.pool, pool.pooling_param.global_pooling = pool.pooling_param.AVE, True
-    score = param.layer.add(name="category", type="InnerProduct", bottom=["mean"], top=["category"])
-    score.inner_product_param.num_output = categories
-    score.inner_product_param.weight_filler.type = "xavier"
-    score.param.add(decay_mult=1), score.param.add(decay_mult=0)
-    for name, kind in (("loss", "SoftmaxWithLoss"), ("accuracy", "Accuracy")):
-        param.layer.add(name=name, type=kind, bottom=["category", "label"], top=[name])
-    return param
-
-
-def is_feature(layer) -> bool:
-    """Whether a layer still makes feature maps: AlexNet's pool5 and GoogLeNet's inception_5b/output are the last."""
-    return layer.type == "Concat" or (layer.type == "Pooling" and layer.pooling_param.pool == layer.pooling_param.MAX)
 
 
 def finish(folder: Path, settings: Settings, categories: int, out: Path) -> None:
@@ -141,7 +108,6 @@ def finish(folder: Path, settings: Settings, categories: int, out: Path) -> None
     result = {
         "categories": categories,
         "val_accuracy": float(last["val_accuracy"]),
-        "chance": 1 / categories,
         "sha256": hashlib.sha256(folded).hexdigest(),
     }
     write_json(out.with_suffix(".json"), content | result)

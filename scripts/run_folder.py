@@ -77,7 +77,7 @@ def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Pa
         ("train_val", train_val, nets.prototxt(settings.net, "train_val")),
         ("solver", solver, solver_source),
     ):
-        head = f"# Written by scripts/train.py from {source.relative_to(nets.ROOT)}, where the reasons are.\n"
+        head = f"# Written for this run from {source.relative_to(nets.ROOT)}, where the reasons are.\n"
         with whole_file(folder / f"{name}.prototxt") as path:
             path.write_text(head + text_format.MessageToString(message))
 

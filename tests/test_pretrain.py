@@ -1,57 +1,177 @@
 """Pre-training on fractals as a user types it, and the folding of batch norms; real Caffe on few images."""
 
+import argparse
+import csv
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from scripts import batch_norm, nets, pretrain
+from data_prep import fractals
+from scripts import batch_norm, fractal_net, nets, settings
+from scripts.weights import read_weights, stored_layers
+from tests import tiny_database
+
+SCRIPTS = nets.ROOT / "scripts"
+CATEGORIES = 3
+# The same script, stopped by Ctrl-C as soon as it has saved a snapshot.
+STOPPED = """
+import os, signal, sys
+from scripts import pretrain, snapshots, training
+training.SNAPSHOT_SECONDS = 0
+save = snapshots.save
+def save_and_stop(*args):
+    save(*args)
+    os.kill(os.getpid(), signal.SIGINT)
+snapshots.save = save_and_stop
+sys.exit(pretrain.run(pretrain.main))
+"""
 
 
-def write_net(param, path):
-    """Write a pre-training net for any input: no data layers, no loss."""
-    layers = [layer for layer in param.layer if layer.type not in ("Data", "SoftmaxWithLoss", "Accuracy")]
-    del param.layer[:]
-    data = param.layer.add(name="data", type="Input", top=["data"])
+@pytest.fixture
+def root(tmp_path, data):
+    """A folder laid out like the repository's root, with few fractals."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "fractals").symlink_to(data)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "fractals"
+    fractals.ensure(folder, CATEGORIES, images=66, workers=1)
+    return folder
+
+
+def python(root, *command):
+    """Run Python to its end; return exit status, standard output, standard error."""
+    environment = os.environ | {"PYTHONPATH": str(nets.ROOT)}
+    done = subprocess.run([sys.executable, *command], cwd=root, env=environment, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def pretrain(root, *options):
+    return python(root, SCRIPTS / "pretrain.py", *options)
+
+
+def fails(root, *options):
+    status, _, err = pretrain(root, *options)
+    assert status == 2 and err.count("\n") == 1, err
+    return err
+
+
+def write_net(path, param, without=()):
+    """Write a pre-training net as one that takes any input of 4 x 3 x 115 x 115."""
+    net = type(param)()
+    data = net.layer.add(name="data", type="Input", top=["data"])
     data.input_param.shape.add().dim.extend((4, 3, 115, 115))
-    param.layer.extend(layers)
-    path.write_text(str(param))
+    left_out = ("Data", "SoftmaxWithLoss", "Accuracy", *without)
+    net.layer.extend(layer for layer in param.layer if layer.type not in left_out)
+    path.write_text(str(net))
+    return str(path)
 
 
-@pytest.mark.parametrize("net", pretrain.CROPS)
+@pytest.mark.parametrize("net", fractal_net.CROPS)
 def test_folded_net_computes_what_the_net_with_batch_norms_does(net, tmp_path):
     caffe = nets.import_caffe()
     caffe.set_mode_cpu()
     caffe.set_random_seed(1)
-    param = pretrain.pretraining_net(net, categories=3)
-    normed, plain = nets.read_prototxt(nets.prototxt(net, "train_val")), None
-    normed.CopyFrom(param)
-    plain = type(param)()
-    plain.CopyFrom(param)
-    for index in reversed(range(len(plain.layer))):
-        if plain.layer[index].type in ("BatchNorm", "Scale"):
-            del plain.layer[index]
-    write_net(normed, tmp_path / "normed.prototxt")
-    write_net(plain, tmp_path / "plain.prototxt")
     rng = np.random.default_rng(1)
-    training = caffe.Net(str(tmp_path / "normed.prototxt"), caffe.TRAIN)
+    param = fractal_net.derive(net, CATEGORIES)
+    normed = write_net(tmp_path / "normed.prototxt", param)
+    plain = write_net(tmp_path / "plain.prototxt", param, without=("BatchNorm", "Scale"))
+    training = caffe.Net(normed, caffe.TRAIN)
     for name, blobs in training.params.items():
         if name.endswith(batch_norm.SCALE):
             for blob in blobs:
                 blob.data[...] = rng.uniform(0.5, 1.5, blob.data.shape)
-    for _ in range(5):
-        training.blobs["data"].data[...] = rng.normal(0, 60, training.blobs["data"].data.shape)
+    shape = training.blobs["data"].data.shape
+    for _ in range(3):  # the running statistics become those of something
+        training.blobs["data"].data[...] = rng.normal(20, 60, shape)
         training.forward()
     training.save(str(tmp_path / "normed.caffemodel"))
-    folded = batch_norm.fold(pretrain.read_weights(tmp_path / "normed.caffemodel"), "folded")
+    folded = batch_norm.fold(read_weights(tmp_path / "normed.caffemodel"), "folded")
     (tmp_path / "folded.caffemodel").write_bytes(folded.SerializeToString())
-    images = rng.normal(0, 60, training.blobs["data"].data.shape)
-    features = []
-    for kind, weights in (("normed", "normed"), ("plain", "folded")):
-        tested = caffe.Net(str(tmp_path / f"{kind}.prototxt"), caffe.TEST)
-        tested.copy_from(str(tmp_path / f"{weights}.caffemodel"))
+    images = rng.normal(20, 60, shape)
+
+    def features(prototxt, weights):
+        tested = caffe.Net(prototxt, str(tmp_path / weights), caffe.TEST)
         tested.blobs["data"].data[...] = images
         tested.forward()
-        features.append(tested.blobs["mean"].data.copy())
-    want, got = features
-    assert np.abs(want).max() > 0.1
-    print(np.abs(got - want).max() / np.abs(want).max())
-    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
+        return tested.blobs["mean"].data.copy()
+
+    want = features(normed, "normed.caffemodel")
+    assert want.std() > 0.1
+    np.testing.assert_allclose(features(plain, "folded.caffemodel"), want, rtol=0, atol=1e-4 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("net", fractal_net.CROPS)
+def test_the_derived_net_learns_at_full_rate_and_is_the_hand_written_one_up_to_its_features(net):
+    written = nets.read_prototxt(nets.prototxt(net, "train_val"))
+    derived = {layer.name: layer for layer in fractal_net.derive(net, CATEGORIES).layer}
+    for layer in written.layer:
+        if layer.type == "Convolution":
+            own = derived[layer.name]
+            assert own.bottom == layer.bottom and own.top == layer.top
+            for same in ("num_output", "kernel_size", "stride", "pad", "group"):
+                assert getattr(own.convolution_param, same) == getattr(layer.convolution_param, same)
+            assert derived[layer.name + batch_norm.NORM].bottom == layer.top
+    assert not any("mass" in name for name in derived)  # nothing of the classifier
+
+
+@pytest.mark.slow
+def test_alexnet_stops_goes_on_and_its_file_fills_every_convolution(root, capsys, monkeypatch):
+    """Stopped and typed again, a run ends with the very file that it would have without the stop."""
+    options = ("--net", "alexnet", "--epochs", "2")
+    whole = root / "whole.caffemodel"
+    status, _, err = pretrain(root, *options, "--out", whole)
+    assert status == 0, err
+    status, _, err = python(root, "-c", STOPPED, *options)
+    assert status == 128 + signal.SIGINT, err
+    assert "stopped after iteration 1 of 3; to go on: python" in err
+    made = root / "weights" / "fractal_alexnet.caffemodel"
+    assert not made.exists()
+    assert "begun with other options" in fails(root, "--net", "alexnet", "--epochs", "1")
+    status, out, err = pretrain(root, *options)
+    assert status == 0, err
+    assert "going on after iteration 1 of 3" in out
+    assert weights_of(made) == weights_of(whole)
+    content = json.loads(made.with_suffix(".json").read_text())
+    assert content["sha256"] == hashlib.sha256(made.read_bytes()).hexdigest()
+    assert content["data_digest"] == fractals.read_manifest(root / "data" / "fractals")["digest"]
+    with (root / "weights" / "fractal_alexnet.run" / "log.csv").open(newline="") as file:
+        assert content["val_accuracy"] == float(list(csv.DictReader(file))[-1]["val_accuracy"])
+    assert "is there already" in fails(root, *options)
+
+    monkeypatch.chdir(root)
+    tiny_database.make(root / "data" / "lmdb", train=2, val=2)
+    typed = {"net": "alexnet", "data": None, "weights": made, "from_scratch": None, "epochs": 1, "iterations": None}
+    settings.check_weights(settings.new_settings(argparse.Namespace(**typed, batch=None, seed=None)))
+    assert "fills 5 layers; at random start: fc6_mass, fc7_mass, fc8_mass" in capsys.readouterr().out
+
+
+def weights_of(path):
+    return [(layer.name, [list(blob.data) for blob in layer.blobs]) for layer in stored_layers(read_weights(path))]
+
+
+@pytest.mark.slow
+def test_googlenet_is_pretrained_and_then_fine_tuned(root):
+    status, out, err = pretrain(root, "--net", "googlenet", "--epochs", "1")
+    assert status == 0, err
+    assert "next: python scripts/train.py --net googlenet --weights weights/fractal_googlenet.caffemodel" in out
+    tiny_database.make(root / "data" / "lmdb", train=2, val=2)
+    options = ("--net", "googlenet", "--weights", "weights/fractal_googlenet.caffemodel", "--iterations", "1")
+    status, out, err = python(root, SCRIPTS / "train.py", *options, "--batch", "2")
+    assert status == 0, err
+    assert "fills 57 layers; at random start: loss3/classifier_mass" in out
+
+
+def test_what_cannot_be_is_said_in_one_line(root):
+    assert "ending .caffemodel" in fails(root, "--net", "alexnet", "--out", "weights/mine")
+    assert "holds a set of categories 3" in fails(root, "--net", "alexnet", "--categories", "4")
+    assert "no whole set of fractals" in fails(root, "--net", "alexnet", "--data", "data")
