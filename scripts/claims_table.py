@@ -26,7 +26,7 @@ HEADER = (
 def claims(results: Results) -> Table:
     """Each pair on validation and test, with a verdict by rule."""
     rows, tests = [], 0
-    for claim, pairs in results.experiments["claims"].items():
+    for claim, pairs in results.experiments.get("claims", {}).items():
         for names in pairs:
             arms = [results.experiments["arms"][name] for name in names]
             for split in SPLITS:

@@ -55,8 +55,8 @@ class Results:
         return list(self.experiments["arms"].values())
 
     def shown(self, table: str) -> list[Arm]:
-        """The arms of one of the experiments' tables."""
-        return [self.experiments["arms"][name] for name in self.experiments["tables"][table]]
+        """The arms of one of the experiments' tables; none where they have no such table."""
+        return [self.experiments["arms"][name] for name in self.experiments["tables"].get(table, [])]
 
     def first(self, arm: Arm, split: str) -> Judged | None:
         """The arm's first seed on a split; None where the arm was not run."""

@@ -272,6 +272,18 @@ def test_nothing_run_gives_tables_that_say_so(tmp_path):
     assert "0 comparisons" in (tmp_path / "claims.md").read_text()
 
 
+def test_experiments_of_fewer_arms_tables_and_claims_give_shorter_tables(runs, tmp_path):
+    arms = {"baseline": EXPERIMENTS["arms"]["baseline"]}
+    fewer = {"arms": arms, "tables": {"3": ["baseline"]}, "budgets": EXPERIMENTS["budgets"]}
+    tables = paper_tables.write(tmp_path, runs[:1], fewer, "quick", "cbis")
+    assert {table.name: len(table.rows) for table in tables} == dict.fromkeys(NAMES, 0) | {
+        "table3": 2,
+        "per_patient": 1,
+        "callback": 2,
+        "operating": 4,
+    }
+
+
 def test_each_page_says_which_data_and_budget_and_shouts_synthetic(runs, out, tmp_path):
     paper_tables.write(tmp_path, runs, EXPERIMENTS, "quick", "synthetic")
     for name in NAMES:
