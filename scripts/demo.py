@@ -36,6 +36,7 @@ def main() -> None:
         train(net, data, runs / net, args.iterations or ITERATIONS[net])
         python("scripts/eval.py", "--run", runs / net)
         python("scripts/saliency.py", "--run", runs / net)
+        python("scripts/gallery.py", "--run", runs / net)
     folders = [runs / net for net in ITERATIONS]
     python("scripts/report.py", *folders, "--out", args.out, "--title", "The demo: synthetic films")
     print(f"\ndone in {(time.monotonic() - started) / 60:.1f} min; open {args.out / 'report.html'}")

@@ -1,73 +1,43 @@
-"""One page from finished runs: their figures beside the paper's, curves, pictures, and where each number comes from.
+"""One page from finished runs: the answer beside the paper's, the evidence, and where each number comes from.
 
     python scripts/report.py runs/baseline runs/alexnet runs/googlenet --out results/mine
 
-Each run must have been trained (scripts/train.py), evaluated (scripts/eval.py) and explained (scripts/saliency.py).
-Writes to --out: report.html (pictures inside, opens anywhere), README.md (the same in short), and a folder a run with
-its log, predictions, metrics and figures. Nothing is computed here but counts and curves' drawings: every number
-comes from a file of the run, which is copied beside the page.
+Each run must have been trained (scripts/train.py), evaluated (eval.py), explained (saliency.py) and pictured
+(gallery.py). Writes to --out: report.html, one file that needs no other; README.md, the same in short; and a folder a
+run with its log, predictions, metrics and figures. What the page computes itself, such as the bands of the ROC curves,
+it computes from these predictions.
 """
 
 import argparse
 import base64
-import csv
 import io
-import json
+import os
 import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 from PIL import Image
 
 from data_prep import lmdb_io, manifest, summary
-from data_prep.mass import InputError, run
+from data_prep.mass import run
 from data_prep.whole_file import whole_file
-from scripts import figures, paper, score_table
+from scripts import bands, charts, gallery, metrics, paper, prose, report_run, score_table
+from scripts import figures as drawings
+from scripts.report_run import Run
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-RUN_FILES = ("run.json", "log.csv", "eval_test/metrics.json", "eval_test/predictions.csv")
-PICTURES = ("eval_test/roc.png", "eval_test/confusion.png", "saliency_val/saliency.png")
 EXAMPLES = 5  # masses of each class in the opening picture, as in the paper's Fig 1
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: its folder's name, run.json, log.csv's rows, and metrics.json of the test split."""
-
-    name: str
-    folder: Path
-    settings: dict
-    log: list[dict[str, float]]
-    scores: dict
-
-    @property
-    def title(self) -> str:
-        return paper.TITLES[self.settings["net"]]
-
-    @property
-    def data(self) -> Path:
-        return Path(self.settings["data"])
+CLEAR = 4  # ROC curves that can be told apart: of more, only each net's first is shown at first
 
 
 def main() -> None:
     args = parse_args()
-    runs = [read_run(folder) for folder in args.runs]
-    for each in runs:
-        copy_files(each, args.out / each.name)
-        with whole_file(args.out / each.name / "curves.png") as path:
-            figures.curves(each.title, each.log).savefig(path)
-    first = runs[0]
-    with whole_file(args.out / "examples.png") as path:
-        figures.examples(*examples(first.data), first.scores["source"]).savefig(path)
-    page = describe(runs, args.title, args.out)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=jinja2.select_autoescape(["html"]), trim_blocks=True
+    runs = [report_run.read(folder) for folder in args.runs]
+    write_page(
+        args.out, runs, args.title, figures=[examples(args.out, runs[0]), *(saliency(args.out, each) for each in runs)]
     )
-    for template, name in (("report.md", "README.md"), ("report.html", "report.html")):
-        with whole_file(args.out / name) as path:
-            path.write_text(environment.get_template(template).render(page))
     print(f"{args.out / 'report.html'}: open it in a browser; {args.out / 'README.md'} is the same in short")
 
 
@@ -79,60 +49,120 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_run(folder: Path) -> Run:
-    """Return a run's files; InputError names the first one missing and the command that makes it."""
-    makers = {"eval_test": "eval.py", "saliency_val": "saliency.py"}
-    for name in (*RUN_FILES, *PICTURES):
-        if not (folder / name).is_file():
-            maker = makers.get(name.partition("/")[0], "train.py")
-            raise InputError(f"{folder / name}: missing; make it with python scripts/{maker}")
-    with (folder / "log.csv").open(newline="") as file:
-        log = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    settings, scores = (json.loads((folder / name).read_text()) for name in ("run.json", "eval_test/metrics.json"))
-    return Run(folder.name, folder, settings, log, scores)
+def examples(out: Path, of: Run) -> tuple[str, Path]:
+    """Draw the first benign and malignant validation crops of a run's data; return the figure's caption and path."""
+    found: tuple[list, list] = ([], [])
+    for record in lmdb_io.records(of.data / "val"):
+        if len(found[record.label]) < EXAMPLES:
+            found[record.label].append(record.image)
+    with whole_file(out / "examples.png") as path:
+        drawings.examples(*found, of.scores["source"]).savefig(path)
+    return "Masses of the validation set, benign above and malignant below, as the nets see them.", out / "examples.png"
+
+
+def saliency(out: Path, of: Run) -> tuple[str, Path]:
+    """Return the caption of a run's saliency figure, and the path where write_page will have put it."""
+    caption = f"{of.title} ({of.name}): validation masses, and below each where its class score is most sensitive."
+    return caption, out / of.name / "saliency.png"
+
+
+def write_page(
+    out: Path,
+    runs: Sequence[Run],
+    title: str,
+    tables: Sequence = (),
+    figures: Sequence[tuple[str, Path]] = (),
+    text: str = "",
+) -> None:
+    """Write report.html, README.md and each run's files to the folder `out`.
+
+    `runs` are report_run.read's, at least one. `tables` have a title, a header, rows of texts (or texts(), which
+    returns them) and notes; `figures` are captions and paths of images; `text` is a discussion, as prose.blocks takes.
+    """
+    for each in runs:
+        copy_files(each, out / each.name)
+    page = describe(runs) | {
+        "title": title,
+        "tables": tables,
+        "figures": [(caption, embed(path), os.path.relpath(path, out)) for caption, path in figures],
+        "text": text,
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(["html"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for template, name in (("report.md", "README.md"), ("report.html", "report.html")):
+        with whole_file(out / name) as path:
+            path.write_text(environment.get_template(template).render(page))
 
 
 def copy_files(each: Run, out: Path) -> None:
-    """Copy what the page shows and rests on, all into one folder a run."""
+    """Copy what the page shows and rests on, all into one folder a run, and draw the run's curves there."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in (*RUN_FILES, *PICTURES):
+    for name in (*report_run.RUN_FILES, *report_run.PICTURES):
         shutil.copyfile(each.folder / name, out / Path(name).name)
+    with whole_file(out / "curves.png") as path:
+        drawings.curves(each.title, each.log).savefig(path)
 
 
-def examples(data: Path) -> tuple[list, list]:
-    """Return the first benign and malignant validation crops, (227, 227) uint8 each."""
-    found: tuple[list, list] = ([], [])
-    for record in lmdb_io.records(data / "val"):
-        if len(found[record.label]) < EXAMPLES:
-            found[record.label].append(record.image)
-    return found
-
-
-def describe(runs: list[Run], title: str, out: Path) -> dict:
-    """Return what the templates show."""
+def describe(runs: Sequence[Run]) -> dict:
+    """Return what both templates show of the runs."""
+    sheets: dict[str, str] = {}  # a name for each data URI
     databases = {str(each.data): manifest.read_json(each.data) for each in runs}
     return {
-        "title": title,
-        "source": score_table.SOURCES[runs[0].scores["source"]],
-        "synthetic": any(each.scores["source"] == "synthetic" for each in runs),
-        "runs": runs,
+        "synthetic": prose.is_synthetic(runs),
+        "answer": prose.answer(runs),
+        "caveats": prose.caveats(runs),
+        "shown": [show(each, runs, sheets) for each in runs],
+        "sheets": sheets,
         "databases": [
             {"name": name, "content": content, "table": count_table(content), "left_out": left_out(content)}
             for name, content in databases.items()
         ],
         "paper": paper,
         "wilson": {net: paper.wilson(row.counts) for net, row in paper.TEST.items()},
+        "rates": {net: metrics.rates(*row.counts) for net, row in paper.TEST.items()},
+        "ends": score_table.ends,
         "cell": score_table.interval,
-        "picture": lambda name: embed(out / name),
+        "square": charts.SQUARE,
+        "blocks": prose.blocks,
+        "halves": prose.halves,
+        "rows": lambda table: table.texts() if hasattr(table, "texts") else table.rows,
+    }
+
+
+def show(each: Run, runs: Sequence[Run], sheets: dict[str, str]) -> dict:
+    """Return what the templates show of one run; a gallery's sheets join `sheets`, those alike once."""
+    kin = [other.name for other in runs if other.net == each.net]
+    arrays = each.found.labels, each.found.probabilities, each.found.patients
+    pictures = {name: embed(each.folder / report_run.GALLERY / f"{name}.webp") for name in gallery.SHEETS}
+    return {
+        "run": each,
+        "stroke": kin.index(each.name),
+        "drawn": len(runs) <= CLEAR or each.name == kin[0],
+        "roc": charts.roc(each.found),
+        "calibration": bands.calibration(*arrays),
+        "brier": bands.brier(*arrays),
+        "strokes": charts.strokes(*arrays[:2]),
+        "history": {"accuracy": charts.accuracy(each.log), "loss": charts.loss(each.log)},
+        "sheets": {name: sheets.setdefault(uri, f"sheet{len(sheets)}") for name, uri in pictures.items()},
+        "columns": 1 + max(mass["tile_column"] for mass in each.masses),
+        "rows": 1 + max(mass["tile_row"] for mass in each.masses),
+        "masses": sorted(each.masses, key=lambda mass: -abs(mass["label"] - mass["probability"])),
     }
 
 
 def embed(path: Path) -> str:
-    """Return a picture as a data URI, in WebP: a fifth of the PNG's size, as the page holds them all."""
-    buffer = io.BytesIO()
-    with Image.open(path) as image:
-        image.convert("RGB").save(buffer, "WEBP", quality=90)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    """Return a picture as a data URI; in WebP, a fifth of a PNG's size, as the page holds them all."""
+    content = path.read_bytes()
+    if path.suffix != ".webp":
+        buffer = io.BytesIO()
+        with Image.open(path) as image:
+            image.convert("RGB").save(buffer, "WEBP", quality=90)
+        content = buffer.getvalue()
+    return "data:image/webp;base64," + base64.b64encode(content).decode()
 
 
 def count_table(content: dict) -> list[tuple[str, list[int], str]]:
