@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from data_prep.whole_file import whole_file
-from scripts import arms, figures, paper, report, score_table
+from scripts import arms, figures, paper, report, report_run, score_table
 from scripts.commands import python
 from scripts.plan import KINDS, Data
 
@@ -29,7 +29,7 @@ def write(out: Path, runs: list[arms.Finished], tables: list, data: Data, shown:
     discussion = out / DISCUSSION
     report.write_page(
         out,
-        [run.folder for run in sorted(firsts.values(), key=lambda run: runs.index(run))],
+        [report_run.read(run.folder) for run in sorted(firsts.values(), key=runs.index)],
         title=f"{TITLE}: {score_table.SOURCES[data.source]} ({data.name})",
         tables=tables,
         figures=pictures,
