@@ -5,6 +5,8 @@ In phase TEST it is a fixed affine map of each channel, so it can be moved into 
 remains is the plain one, with plain weights, and computes the same.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from scripts import nets
@@ -30,6 +32,20 @@ def insert(net) -> None:
             scale.scale_param.bias_term = True
             for rate in (1, 2):
                 scale.param.add(lr_mult=rate, decay_mult=0)
+
+
+def settle(net, batches: Iterable[np.ndarray]) -> None:
+    """Take every batch norm's statistics anew from these net inputs (n, c, s, s), the weights left alone.
+
+    `net` is a caffe.Net in phase TRAIN, so that each layer sees what comes of normalized batches before it.
+    """
+    for layer in net.layers:
+        if layer.type == "BatchNorm":
+            for blob in layer.blobs:
+                blob.data[...] = 0
+    for inputs in batches:
+        net.blobs["data"].reshape(*inputs.shape)
+        net.forward(data=inputs)
 
 
 def fold(trained, name: str):

@@ -5,10 +5,11 @@
     python scripts/train.py --net alexnet --weights weights/fractal_alexnet.caffemodel
 
 Formula-driven supervised learning (Kataoka et al., "Pre-training without Natural Images", ACCV 2020, arXiv 2101.08515)
-at a size for one CPU core. The net is the hand-written one up to its last feature map, with batch norms, which are
-folded into the convolutions at the end: the caffemodel holds plain layers of BVLC's names and shapes. The images are
-half as wide as the mammograms' crops, a quarter of the work: a convolution's weights do not depend on it. A run that
-was stopped goes on when the command is typed again. The JSON beside the caffemodel says how it was made.
+at a size for one CPU core. The net is the hand-written one up to its last feature map, with batch norms, which are set
+for images of every brightness at the end (settled.py) and folded into the convolutions: the caffemodel holds plain
+layers of BVLC's names and shapes. The images are half as wide as the mammograms' crops, a quarter of the work: a
+convolution's weights do not depend on it. A run that was stopped goes on when the command is typed again. The JSON
+beside the caffemodel says how it was made.
 """
 
 import argparse
@@ -23,8 +24,8 @@ from data_prep.mass import InputError, run
 from data_prep.whole_file import whole_file, write_json
 from scripts import batch_norm, fractal_net, nets, run_folder, snapshots
 from scripts.settings import EVALUATIONS, Settings, val_batch_of
+from scripts.settled import settled
 from scripts.train import describe, natural, positive, train
-from scripts.weights import read_weights
 
 EPOCHS = {"alexnet": 4, "googlenet": 2}
 BATCHES = {"alexnet": 64, "googlenet": 32}
@@ -101,13 +102,16 @@ def new_settings(args: argparse.Namespace) -> Settings:
 def finish(folder: Path, settings: Settings, categories: int, out: Path) -> None:
     """Write the folded weights of the finished run, and the JSON that says how they were made."""
     weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
-    folded = batch_norm.fold(read_weights(weights), out.stem).SerializeToString()
+    train_val = nets.read_prototxt(folder / run_folder.TRAIN_VAL)
+    whole = settled(train_val, weights, Path(settings.data), settings.seed)
+    folded = batch_norm.fold(whole, out.stem).SerializeToString()
     _, content = run_folder.read_run(folder)
     with (folder / "log.csv").open(newline="") as file:
         *_, last = csv.DictReader(file)
     result = {
         "categories": categories,
         "val_accuracy": float(last["val_accuracy"]),
+        "folded_by": provenance.commit(),
         "sha256": hashlib.sha256(folded).hexdigest(),
     }
     write_json(out.with_suffix(".json"), content | result)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 from google.protobuf import text_format
 
-from scripts import nets
+from scripts import batch_norm, nets
 
 FILLED = ("Convolution", "InnerProduct")
 
@@ -27,9 +27,7 @@ def load_untrained(net: str, seed: int, batches: Iterable[np.ndarray]):
         if any(layer.type == "BatchNorm" for layer in caffe_net.layers):
             learner = caffe.Net(file.name, caffe.TRAIN)
             learner.share_with(caffe_net)
-            for inputs in batches:
-                learner.blobs["data"].reshape(*inputs.shape)
-                learner.forward(data=inputs)
+            batch_norm.settle(learner, batches)
     return caffe_net
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from data_prep import fractals
-from scripts import batch_norm, fractal_net, nets, settings
+from scripts import batch_norm, fractal_net, nets, settings, settled
 from scripts.weights import read_weights, stored_layers
 from tests import tiny_database
 
@@ -175,3 +175,35 @@ def test_what_cannot_be_is_said_in_one_line(root):
     assert "ending .caffemodel" in fails(root, "--net", "alexnet", "--out", "weights/mine")
     assert "holds a set of categories 3" in fails(root, "--net", "alexnet", "--categories", "4")
     assert "no whole set of fractals" in fails(root, "--net", "alexnet", "--data", "data")
+
+
+@pytest.mark.parametrize("net", fractal_net.CROPS)
+def test_settled_batch_norms_have_the_statistics_of_fractals_in_every_light_and_the_weights_stay(net, data, tmp_path):
+    param = fractal_net.derive(net, CATEGORIES)
+    (tmp_path / "net.prototxt").write_text(str(settled.without_data(param, fractal_net.CROPS[net])))
+    caffe = nets.import_caffe()
+    caffe.set_random_seed(1)
+    caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST).save(str(tmp_path / "trained.caffemodel"))
+
+    found = settled.settled(param, tmp_path / "trained.caffemodel", data, seed=1)
+
+    blobs = {layer.name: [np.array(blob.data) for blob in layer.blobs] for layer in found.layer}
+    trained = {layer.name: layer for layer in read_weights(tmp_path / "trained.caffemodel").layer}
+    first = next(layer.name for layer in param.layer if layer.type == "Convolution")
+    np.testing.assert_array_equal(blobs[first][0], np.array(trained[first].blobs[0].data, np.float32))
+    light = np.concatenate(list(settled.lit(data, fractal_net.CROPS[net], seed=1)))
+    assert light.min() >= 0 and light.max() <= 255
+    darker = light[:, 0, 0, 0] > light.mean(axis=(1, 2, 3))  # the corner is ground
+    assert 0.2 < darker.mean() < 0.8  # dark on bright, bright on dark
+    # the first layer's mean, followed by hand
+    mean, _, count = blobs[first + batch_norm.NORM]
+    sums, weight = np.zeros_like(mean), 0.0
+    caffe_net = caffe.Net(str(tmp_path / "net.prototxt"), str(tmp_path / "trained.caffemodel"), caffe.TRAIN)
+    levels = np.array(nets.data_layer(param, "TRAIN").transform_param.mean_value, np.float32)[:, None, None]
+    for batch in settled.lit(data, fractal_net.CROPS[net], seed=1):
+        caffe_net.blobs["data"].reshape(len(batch), *caffe_net.blobs["data"].shape[1:])
+        caffe_net.blobs["data"].data[...] = batch - levels
+        caffe_net._forward(0, list(caffe_net._layer_names).index(first))
+        sums = sums * batch_norm.MOVING_AVERAGE + caffe_net.blobs[first].data.mean(axis=(0, 2, 3))
+        weight = weight * batch_norm.MOVING_AVERAGE + 1
+    np.testing.assert_allclose(mean / count, sums / weight, rtol=1e-3, atol=1e-3)
