@@ -9,6 +9,9 @@ at a size for one CPU core. The net is the hand-written one up to its last featu
 folded into the convolutions at the end: the caffemodel holds plain layers of BVLC's names and shapes. The images are
 half as wide as the mammograms' crops, a quarter of the work: a convolution's weights do not depend on it. A run that
 was stopped goes on when the command is typed again. The JSON beside the caffemodel says how it was made.
+
+The validation figures on the way are too low: the batch norms' running statistics lag behind the weights while the
+learning rate is high. At the end it is nothing, and the last figures are those of the weights that are kept.
 """
 
 import argparse
