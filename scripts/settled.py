@@ -1,9 +1,15 @@
-"""A net pre-trained on fractals, its batch norms set for images of every brightness before they are folded away.
+"""What is done to a net after its pre-training on fractals, so that it can be fine-tuned without batch norms.
 
-A fractal is bright on black, and a mass's crop is bright nearly everywhere. Where the statistics are those of the
-training, GoogLeNet's activations on mammograms grow from layer to layer, and fine-tuning at the paper's rates diverges
-within a few iterations. So mean and variance are taken anew, the weights left alone, from fractals in every light: dark
-on bright as often as bright on dark. No mammogram has a part in it.
+Both steps leave what the net computes as it is, but for LRN, and both are needed: without either, fine-tuning
+GoogLeNet at the paper's rates diverges within five iterations.
+
+Light. A fractal is bright on black, a mass's crop is bright nearly everywhere, and with the statistics of the former
+the activations grow from layer to layer on the latter. So mean and variance are taken anew, the weights left alone,
+from fractals in every light: dark on bright as often as bright on dark. No mammogram has a part in it.
+
+Scale. Batch norm makes every layer's output as large as 1, from data in the hundreds: folded in, the first weights
+would be so small that one step at the paper's rate overturned them. So outputs fall from FIRST to LAST over the depth
+of the net, which brings the weights to the size that such rates are made for, BVLC's.
 """
 
 import tempfile
@@ -19,10 +25,11 @@ from scripts import batch_norm, nets
 from scripts.weights import read_weights
 
 BATCH, BATCHES = 32, 100  # of fractals
+FIRST, LAST = 32, 1  # standard deviation of a block's output before its ReLU, about
 
 
 def settled(train_val, weights: Path, data: Path, seed: int):
-    """Return a pre-trained net as a NetParameter with statistics of fractals in every light.
+    """Return a pre-trained net as a NetParameter, its outputs scaled and its statistics of fractals in every light.
 
     `train_val` is the NetParameter it was trained as, `weights` its snapshot, `data` the set of fractals.
     """
@@ -33,9 +40,24 @@ def settled(train_val, weights: Path, data: Path, seed: int):
         prototxt, whole = Path(folder) / "net.prototxt", Path(folder) / "net.caffemodel"
         prototxt.write_text(text_format.MessageToString(without_data(train_val, side)))
         net = caffe.Net(str(prototxt), str(weights), caffe.TRAIN)
+        rescale(net)
         batch_norm.settle(net, (images - mean[:, None, None] for images in lit(data, side, seed)))
         net.save(str(whole))
         return read_weights(whole)
+
+
+def rescale(net) -> None:
+    """Let the outputs of a caffe.Net's blocks fall geometrically from FIRST to LAST.
+
+    A block is one of AlexNet's layers, or one of GoogLeNet's inception modules, whose outputs are concatenated and so
+    must be alike; its reductions lie halfway from the block before. The next batch norm undoes what the scale does.
+    """
+    names = [name for name in net.params if name.endswith(batch_norm.SCALE)]
+    blocks = list(dict.fromkeys(name.partition("/")[0] for name in names))
+    for name in names:
+        depth = blocks.index(name.partition("/")[0]) - 0.5 * ("reduce" in name)
+        for blob in net.params[name]:
+            blob.data[...] *= FIRST * (LAST / FIRST) ** (depth / (len(blocks) - 1))
 
 
 def without_data(train_val, side: int):
