@@ -5,21 +5,14 @@
     python scripts/train.py --net alexnet --weights weights/fractal_alexnet.caffemodel
 
 Formula-driven supervised learning (Kataoka et al., "Pre-training without Natural Images", ACCV 2020, arXiv 2101.08515)
-<<<<<<< HEAD
-at a size for one CPU core. The net is the hand-written one up to its last feature map, with batch norms, which are set
-for images of every brightness at the end (settled.py) and folded into the convolutions: the caffemodel holds plain
-layers of BVLC's names and shapes. The images are half as wide as the mammograms' crops, a quarter of the work: a
-convolution's weights do not depend on it. A run that was stopped goes on when the command is typed again. The JSON
-beside the caffemodel says how it was made.
-=======
 at a size for one CPU core. The net is the hand-written one up to its last feature map, with batch norms, which are
-folded into the convolutions at the end: the caffemodel holds plain layers of BVLC's names and shapes. The images are
-half as wide as the mammograms' crops, a quarter of the work: a convolution's weights do not depend on it. A run that
-was stopped goes on when the command is typed again. The JSON beside the caffemodel says how it was made.
+folded into the convolutions at the end (settled.py, batch_norm.py): the caffemodel holds plain layers of BVLC's names
+and shapes. The images are half as wide as the mammograms' crops, a quarter of the work: a convolution's weights do not
+depend on it. A run that was stopped goes on when the command is typed again. The JSON beside the caffemodel says how it
+was made.
 
 The validation figures on the way are too low: the batch norms' running statistics lag behind the weights while the
 learning rate is high. At the end it is nothing, and the last figures are those of the weights that are kept.
->>>>>>> 171a0ca2fe249247938b6b5d03238ee72362dce6
 """
 
 import argparse

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -207,3 +208,24 @@ def test_settled_batch_norms_have_the_statistics_of_fractals_in_every_light_and_
         sums = sums * batch_norm.MOVING_AVERAGE + caffe_net.blobs[first].data.mean(axis=(0, 2, 3))
         weight = weight * batch_norm.MOVING_AVERAGE + 1
     np.testing.assert_allclose(mean / count, sums / weight, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("net", fractal_net.CROPS)
+def test_outputs_fall_over_the_depth_and_are_alike_where_they_are_concatenated(net, tmp_path):
+    param = fractal_net.derive(net, CATEGORIES)
+    (tmp_path / "net.prototxt").write_text(str(settled.without_data(param, fractal_net.CROPS[net])))
+    caffe_net = nets.import_caffe().Net(str(tmp_path / "net.prototxt"), nets.import_caffe().TEST)
+    settled.rescale(caffe_net)
+    scale = {
+        layer.name: float(caffe_net.params[layer.name + batch_norm.SCALE][0].data.max())
+        for layer in param.layer
+        if layer.type == "Convolution"
+    }
+    first, *_, last = scale.values()
+    assert (first, last) == pytest.approx((settled.FIRST, settled.LAST))
+    joined = [
+        [scale[name] for name in layer.bottom if name in scale] for layer in param.layer if layer.type == "Concat"
+    ]
+    assert all(len(set(outputs)) == 1 for outputs in joined)
+    outputs = [value for name, value in scale.items() if "reduce" not in name]
+    assert all(after <= before for before, after in itertools.pairwise(outputs))
