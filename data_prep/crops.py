@@ -111,11 +111,6 @@ def place(window: Window, x: float, y: float) -> tuple[float, float]:
     return SIZE / 2 + scale * (cos * right + sin * down), SIZE / 2 + scale * (cos * down - sin * right)
 
 
-def corners(window: Window, box: Box) -> list[tuple[float, float]]:
-    """Return where a box's corners lie in the window's stored square, clockwise from the film's top left one."""
-    return [place(window, x, y) for x, y in ((box.x0, box.y0), (box.x1, box.y0), (box.x1, box.y1), (box.x0, box.y1))]
-
-
 def warp(image: np.ndarray, film: Film, window: Window, size: int = SIZE) -> np.ndarray:
     """Return a window of a film as uint8 (size, size).
 

@@ -147,7 +147,7 @@ def draw_image(axes: Axes, sample: Sample) -> None:
 
 def box_corners(sample: Sample) -> list[tuple[float, float]]:
     """Return the corners of the mass's box in the record's pixels, turned as the record is."""
-    return crops.corners(sample.window, manifest.box_of(sample.row))
+    return [crops.place(sample.window, *corner) for corner in manifest.box_of(sample.row).corners]
 
 
 def heading(content: dict) -> str:

@@ -21,13 +21,16 @@ def box_corners(keys: list[str], about: dict[str, dict[str, str]], content: dict
 
     `about` and `content` are manifest.csv and manifest.json. A rotated record has a turned box.
     """
-    cut = (crops.SIZE - size) // 2  # nets.centre_crop's
     rows = [about[lmdb_io.mass_id_of(key)] for key in keys]
-    boxes = [
-        crops.corners(manifest.window_of(key, row, content), manifest.box_of(row))
-        for key, row in zip(keys, rows, strict=True)
-    ]
-    return np.array(boxes, np.float32).reshape(-1, 4, 2) - np.float32(cut)
+    windows = [manifest.window_of(key, row, content) for key, row in zip(keys, rows, strict=True)]
+    found = [seen(window, manifest.box_of(row).corners, size) for window, row in zip(windows, rows, strict=True)]
+    return np.array(found, np.float32)
+
+
+def seen(window: crops.Window, points: np.ndarray, size: int) -> np.ndarray:
+    """Return where a film's points (n, 2) lie in a net's input of `size` pixels, cut from the window: (n, 2)."""
+    cut = (crops.SIZE - size) // 2  # nets.centre_crop's
+    return np.array([crops.place(window, x, y) for x, y in points]) - cut
 
 
 def radius(corners: np.ndarray, size: int) -> np.ndarray:
