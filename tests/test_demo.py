@@ -36,10 +36,19 @@ def test_the_demo_says_last_where_its_page_is(demo):
 def test_the_page_holds_its_pictures_and_needs_nothing_else(demo):
     page = (demo[0] / "results" / "report.html").read_text()
     sources = re.findall(r'<img src="([^"]{0,40})', page)
-    assert len(sources) == 1 + 4 * len(NETS)
-    assert all(source.startswith("data:image/webp;base64,UklGR") for source in sources)
+    assert len(sources) == 1 + len(NETS)  # examples, and of each net its saliency figure
+    sheets = re.findall(r"background-image: url\((.{0,40})", page)
+    assert len(sheets) == 1 + len(NETS)  # the masses, which the nets share, and of each net its maps
+    assert all(source.startswith("data:image/webp;base64,UklGR") for source in sources + sheets)
     assert "http" not in re.sub(r"<code>.*?</code>", "", page)
     html.parser.HTMLParser().feed(page)
+
+
+@pytest.mark.slow
+def test_the_gallery_shows_every_test_mass_of_every_net(demo):
+    page = (demo[0] / "results" / "report.html").read_text()
+    counts = [json.loads((demo[0] / "results" / net / "metrics.json").read_text())["n"] for net in NETS]
+    assert page.count('<figure class="card"') == sum(counts)
 
 
 @pytest.mark.slow
