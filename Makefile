@@ -1,11 +1,14 @@
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup:  ## build Caffe and make .venv; seconds when nothing has changed
 	@scripts/install/setup.sh
 
 demo: setup  ## the whole way of the paper on synthetic mammograms
 	. .venv/bin/activate && python scripts/demo.py
+
+reproduce-quick: setup  ## the paper's tables and figures, on synthetic films and far shorter than the paper's trainings
+	. .venv/bin/activate && python scripts/reproduce.py --data synthetic --budget quick
 
 test: lint  ## setup, lint, then every test
 	. .venv/bin/activate && pytest
@@ -21,4 +24,4 @@ clean:  ## remove .venv and what tools left; keeps data, weights, runs and the c
 	rm -rf .venv .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test caffe-test lint clean
+.PHONY: help setup demo reproduce-quick test caffe-test lint clean

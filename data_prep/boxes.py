@@ -105,17 +105,11 @@ def _given_film_size(row: dict[str, str]) -> tuple[int, int] | None:
 
 def _mass(folder: Path, usual: tuple[int, int] | None, job: Job) -> Mass:
     row, mass_id, number = job
-    path = folder / row["image"]
-    size, reason = _image_size(path)
-    width, height = _given_film_size(row) or usual or size
-    box, box_reason = _box(folder, row, size) if not reason else (None, "")
-    if box:
-        across, down = width / size[0], height / size[1]
-        box = Box(box.x0 * across, box.y0 * down, box.x1 * across, box.y1 * down)
+    film, box, reason = marked(folder, row, usual)
     return Mass(
         mass_id=mass_id,
         patient=row["patient_id"],
-        film=Film(path, width, height),
+        film=film,
         side=row.get("side", ""),
         view=row.get("view", ""),
         abnormality=number,
@@ -125,8 +119,26 @@ def _mass(folder: Path, usual: tuple[int, int] | None, job: Job) -> Mass:
         margins=row.get("mass_margins", ""),
         assessment=row.get("assessment", ""),
         subtlety=row.get("subtlety", ""),
-        reason=_not_a_sample(row) or reason or box_reason,
+        reason=_not_a_sample(row) or reason,
     )
+
+
+def marked(folder: Path, row: dict[str, str], usual: tuple[int, int] | None = None) -> tuple[Film, Box | None, str]:
+    """Return a row's film and its mass's box in film pixels, or None and the reason why there is no such box.
+
+    `folder` is that of the CSV; `usual` the (width, height) in pixels of a film whose row does not give its own.
+    """
+    path = folder / row["image"]
+    size, reason = _image_size(path)
+    width, height = _given_film_size(row) or usual or size
+    film = Film(path, width, height)
+    if reason:
+        return film, None, reason
+    box, reason = box_of(folder, row, size)
+    if box:
+        across, down = width / size[0], height / size[1]
+        box = Box(box.x0 * across, box.y0 * down, box.x1 * across, box.y1 * down)
+    return film, box, reason
 
 
 def _not_a_sample(row: dict[str, str]) -> str:
@@ -144,8 +156,8 @@ def _image_size(path: Path) -> tuple[tuple[int, int], str]:
     return (columns, rows), ""
 
 
-def _box(folder: Path, row: dict[str, str], size: tuple[int, int]) -> tuple[Box | None, str]:
-    """Return the row's box in the image's pixels, or the reason why there is none."""
+def box_of(folder: Path, row: dict[str, str], size: tuple[int, int]) -> tuple[Box | None, str]:
+    """Return the row's box in pixels of its image of `size` (columns, rows), or None and the reason why not."""
     if row["mask"]:
         return _box_of_mask(folder / row["mask"], size)
     return _given_box([row.get(name, "") for name in BOX], size)

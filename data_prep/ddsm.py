@@ -311,6 +311,40 @@ def _film(path: Path, case: Case | str, view: str) -> tuple[Film, str]:
     return film, ""
 
 
+def film_of(path: Path) -> Film:
+    """Return a film by the .ics of its case, which lies beside it; InputError when one of the two cannot be used."""
+    film, reason = _film(path, _case_of(path), _stem(path).partition(".")[2])
+    if reason:
+        raise InputError(f"{path}: {reason}")
+    return film
+
+
+def film_masses(path: Path, overlay: Path) -> list[Mass]:
+    """Return every lesion of one film, usable or not, in file order; its case's .ics lies beside the film.
+
+    Raises InputError when film, case or outlines cannot be used, or the outlines are another film's by their name.
+    """
+    film_of(path)
+    stem = _stem(path)
+    if _stem(overlay) != stem:
+        raise InputError(f"{overlay}: by its name not the outlines of {path.name}; give {stem}.OVERLAY")
+    return _view_masses(stem, _case_of(path), overlay, path)
+
+
+def _stem(path: Path) -> str:
+    """Return a film's or its outlines' name without the ending: "A_1975_1.LEFT_CC"."""
+    return path.stem.upper()
+
+
+def _case_of(path: Path) -> Case:
+    """Return the case of a film from the .ics beside it."""
+    prefix = _stem(path).partition(".")[0]
+    for beside in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
+        if beside.suffix.upper() == ".ICS" and beside.stem.upper().replace("-", "_") == prefix:
+            return read_ics(beside)
+    raise InputError(f"{path}: no {prefix.replace('_', '-')}.ics beside it, which names film size and scanner")
+
+
 def _mass(abnormality: Abnormality, film: Film, reason: str, mass_id: str, patient: str, side: str, view: str) -> Mass:
     pathology = abnormality.values.get("PATHOLOGY", "")
     box, box_reason = _box(abnormality.boundary, film)

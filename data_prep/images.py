@@ -25,7 +25,7 @@ WHITE_IS_ZERO, PHOTOMETRIC = 0, 262  # TIFF 6.0, PhotometricInterpretation
 
 def frame_size(path: Path) -> tuple[int, int]:
     """Return an image's (rows, columns) from its header; InputError when there is no such image."""
-    if _is_dicom(path):
+    if holds_dicom(path):
         return dicom.frame_size(dicom.header(path), path)
     with _opened(path) as image:
         return image.height, image.width
@@ -33,7 +33,7 @@ def frame_size(path: Path) -> tuple[int, int]:
 
 def film(path: Path) -> np.ndarray:
     """Return an image as uint8 (rows, columns), bright tissue high; InputError when there is no such image."""
-    if _is_dicom(path):
+    if holds_dicom(path):
         return stretch_to_8bit(dicom.shown(path))
     with _opened(path) as image:
         return stretch_to_8bit(_deep_values(image)) if image.mode.startswith(DEEP) else np.asarray(image.convert("L"))
@@ -41,7 +41,7 @@ def film(path: Path) -> np.ndarray:
 
 def mask(path: Path) -> np.ndarray:
     """Return a mask's values (rows, columns), zero or less outside the mass; InputError when there is no such image."""
-    if _is_dicom(path):
+    if holds_dicom(path):
         values = dicom.stored(path)
         return values > values.min()  # signed values have their zero elsewhere
     with _opened(path) as image:
@@ -53,7 +53,8 @@ def mask(path: Path) -> np.ndarray:
         return values > values.max() / 2 if image.format == "JPEG" else values
 
 
-def _is_dicom(path: Path) -> bool:
+def holds_dicom(path: Path) -> bool:
+    """Whether a file is DICOM; InputError when it cannot be read."""
     try:
         return path.suffix.lower() == ".dcm" or is_dicom(path)
     except OSError as error:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from data_prep import crops
+from data_prep import crops, lmdb_io
 from data_prep.mass import Box, InputError, Mass
 
 JSON = "manifest.json"
@@ -71,3 +71,9 @@ def windows(row: dict[str, str], content: dict) -> list[crops.Window]:
     """Return the windows of a used mass's records, from its row of manifest.csv and what manifest.json says."""
     recipe = crops.Recipe(*(content[name] for name in crops.Recipe._fields))
     return crops.windows(box_of(row), row["mass_id"], row["split"], recipe)
+
+
+def window_of(key: str, row: dict[str, str], content: dict) -> crops.Window:
+    """Return the window of one record, by its key; `row` is its mass's."""
+    names = {lmdb_io.name_of(lmdb_io.key_of(0, row["mass_id"], each.name)): each for each in windows(row, content)}
+    return names[lmdb_io.name_of(key)]

@@ -67,6 +67,11 @@ class Box:
     def centre(self) -> tuple[float, float]:
         return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
 
+    @property
+    def corners(self) -> np.ndarray:
+        """(4, 2) float64 (column, row), clockwise from the top left one."""
+        return np.array([(self.x0, self.y0), (self.x1, self.y0), (self.x1, self.y1), (self.x0, self.y1)], float)
+
 
 @dataclass(frozen=True)
 class Film:

@@ -147,9 +147,7 @@ def draw_image(axes: Axes, sample: Sample) -> None:
 
 def box_corners(sample: Sample) -> list[tuple[float, float]]:
     """Return the corners of the mass's box in the record's pixels, turned as the record is."""
-    box = manifest.box_of(sample.row)
-    corners = ((box.x0, box.y0), (box.x1, box.y0), (box.x1, box.y1), (box.x0, box.y1))
-    return [crops.place(sample.window, *corner) for corner in corners]
+    return [crops.place(sample.window, *corner) for corner in manifest.box_of(sample.row).corners]
 
 
 def heading(content: dict) -> str:

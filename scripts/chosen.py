@@ -1,16 +1,19 @@
-"""Which snapshot, which data, which folder: the choice that eval.py and saliency.py leave to the user alike.
+"""Which snapshot, which data, which folder: what the drivers that use a trained net leave to the user alike.
 
-Left alone, both take the newest whole snapshot under runs/ and the data that its run.json names, and say so.
+Left alone, they take the newest whole snapshot under runs/ and the data that its run.json names, and say so.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from data_prep import lmdb_io, manifest
 from data_prep.mass import InputError
@@ -18,11 +21,12 @@ from data_prep.split import SPLITS
 from scripts import nets
 
 RUNS = Path("runs")
+BATCH = 16  # images; more only takes memory: on a CPU it is no faster
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A net's weights and the database to use them on.
+class Trained:
+    """A net's weights and where they come from.
 
     `run` is run.json of the folder that holds the weights, empty for a snapshot without one (a `caffe train` typed by
     hand); `trained_on` is the database that it names, or the default one.
@@ -30,11 +34,17 @@ class Chosen:
 
     net: str
     weights: Path
+    run: dict
+    trained_on: Path
+
+
+@dataclass(frozen=True)
+class Chosen(Trained):
+    """A net's weights and the database to use them on."""
+
     data: Path
     split: str
     manifest: dict
-    run: dict
-    trained_on: Path
 
     @property
     def count(self) -> int:
@@ -58,26 +68,37 @@ def parser(description: str, split: str) -> argparse.ArgumentParser:
     """Return a parser with the options by which a user chooses; `split` is the default one."""
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=description, formatter_class=style)
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--weights", type=Path, help="a snapshot (.caffemodel)")
-    which.add_argument("--run", type=Path, help="a run's folder: its newest snapshot (default: of all runs)")
+    add_net_arguments(parser)
     parser.add_argument("--data", type=Path, help="database (default: the run's, else data/lmdb)")
     parser.add_argument("--split", choices=SPLITS, default=split, help=f"default: {split}")
     parser.add_argument("--out", type=Path, help="folder for the results (default: beside the snapshot)")
-    parser.add_argument("--gpu", help="id of the GPU to use (default: CPU)")
     return parser
+
+
+def add_net_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options by which a user chooses a trained net and where it computes."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--weights", type=Path, help="a snapshot (.caffemodel)")
+    which.add_argument("--run", type=Path, help="a run's folder: its newest snapshot (default: of all runs)")
+    parser.add_argument("--gpu", help="id of the GPU to use (default: CPU)")
+
+
+def choose_net(args: argparse.Namespace) -> Trained:
+    """Return the trained net, its snapshot checked to be whole, and print which it is."""
+    weights = args.weights or nets.newest_snapshot(_folder(args.run) if args.run else RUNS)
+    net = nets.net_of(weights)
+    run = _run_json(weights.parent / "run.json")
+    how = "" if args.weights or args.run else " (newest under runs/; choose with --weights or --run)"
+    print(f"weights: {weights}{how}")
+    return Trained(net, weights, run, Path(run.get("data", manifest.DEFAULT)))
 
 
 def choose(args: argparse.Namespace) -> Chosen:
     """Return the choice, each part of it checked to be there, and print it; InputError says what is not."""
-    weights = args.weights or nets.newest_snapshot(_folder(args.run) if args.run else RUNS)
-    net = nets.net_of(weights)
-    run = _run_json(weights.parent / "run.json")
-    data = args.data or Path(run.get("data", manifest.DEFAULT))
-    trained_on = Path(run.get("data", manifest.DEFAULT))
-    chosen = Chosen(net, weights, data, args.split, manifest.read_json(data), run, trained_on)
-    how = "" if args.weights or args.run else " (newest under runs/; choose with --weights or --run)"
-    print(f"weights: {weights}{how}\ndata: {data}, {args.split} split, source: {chosen.manifest['source']}")
+    trained = choose_net(args)
+    data = args.data or trained.trained_on
+    chosen = Chosen(**vars(trained), data=data, split=args.split, manifest=manifest.read_json(data))
+    print(f"data: {data}, {args.split} split, source: {chosen.manifest['source']}")
     for warning in doubts(chosen):
         print(f"warning: {warning}", file=sys.stderr)
     return chosen
@@ -125,7 +146,36 @@ def records(chosen: Chosen) -> Iterator[lmdb_io.Record]:
     return lmdb_io.records(folder)
 
 
-def check_numbers(chosen: Chosen, outputs: np.ndarray) -> None:
+def batches(chosen: Chosen, what: str | None = None) -> Iterator[tuple[list[str], list[int], np.ndarray]]:
+    """Yield keys, labels and net inputs of the split, BATCH at a time, in key order; a bar, called `what`, goes along.
+
+    The last batch may be smaller.
+    """
+    stream = iter(tqdm(records(chosen), desc=what, total=chosen.count, unit="mass", disable=None))
+    while some := list(islice(stream, BATCH)):
+        images = np.stack([record.image for record in some])
+        inputs = nets.preprocess(chosen.net, images, chosen.mean_folder)
+        yield [record.key for record in some], [record.label for record in some], inputs
+
+
+def describe(chosen: Chosen) -> dict:
+    """Return what a result says of the weights and the data that it is of."""
+    with chosen.weights.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "net": chosen.net,
+        "weights": str(chosen.weights),
+        "weights_sha256": sha256,
+        "data": str(chosen.data),
+        "data_digest": chosen.manifest["digest"],
+        "source": chosen.manifest["source"],
+        "context": chosen.manifest["context"],
+        "augmented_training": chosen.augmented_training,
+        "split": chosen.split,
+    }
+
+
+def check_numbers(chosen: Trained, outputs: np.ndarray) -> None:
     """Raise InputError when a net's outputs are not all numbers."""
     if not np.isfinite(outputs).all():
         raise InputError(f"{chosen.weights}: the net's output is NaN, so its training diverged; train again")

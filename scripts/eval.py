@@ -10,14 +10,11 @@ intervals resample patients (scripts/metrics.py).
 """
 
 import csv
-import hashlib
 import sys
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from data_prep import lmdb_io, manifest, provenance
 from data_prep.mass import run
@@ -26,7 +23,6 @@ from scripts import chosen as choice
 from scripts import figures, metrics, nets, score_table
 
 FIELDS = ("mass_id", "patient", "film", "side", "view", "pathology", "label", "probability", "predicted")
-BATCH = 16  # more only takes memory: on a CPU it is no faster
 
 
 def main() -> None:
@@ -44,16 +40,14 @@ def main() -> None:
 def predictions(chosen: choice.Chosen) -> Iterator[dict]:
     """Yield a row of FIELDS for each record of the split, in key order; InputError when the net gives NaN."""
     about = manifest.read_csv(chosen.data)
-    net = nets.load_deploy(chosen.net, chosen.weights, BATCH)
-    stream = iter(tqdm(choice.records(chosen), total=chosen.count, unit="mass", disable=None))
-    while batch := list(islice(stream, BATCH)):
-        images = np.stack([record.image for record in batch])
-        outputs = nets.predict(net, nets.preprocess(chosen.net, images, chosen.mean_folder))
+    net = nets.load_deploy(chosen.net, chosen.weights, choice.BATCH)
+    for keys, labels, inputs in choice.batches(chosen):
+        outputs = nets.predict(net, inputs)
         choice.check_numbers(chosen, outputs)
         called = metrics.called_malignant(outputs[:, 1])
-        for record, probability, malignant in zip(batch, outputs[:, 1], called, strict=True):
-            found = {"label": record.label, "probability": float(probability), "predicted": int(malignant)}
-            yield {name: (about[lmdb_io.mass_id_of(record.key)] | found)[name] for name in FIELDS}
+        for key, label, probability, malignant in zip(keys, labels, outputs[:, 1], called, strict=True):
+            found = {"label": label, "probability": float(probability), "predicted": int(malignant)}
+            yield {name: (about[lmdb_io.mass_id_of(key)] | found)[name] for name in FIELDS}
 
 
 def summarise(chosen: choice.Chosen, rows: list[dict]) -> dict:
@@ -62,18 +56,8 @@ def summarise(chosen: choice.Chosen, rows: list[dict]) -> dict:
         np.array([row[name] for row in rows]) for name in ("label", "probability", "patient")
     )
     estimates = metrics.estimates(labels, probabilities, patients)
-    with chosen.weights.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return {
-        "net": chosen.net,
-        "weights": str(chosen.weights),
-        "weights_sha256": sha256,
-        "data": str(chosen.data),
-        "data_digest": chosen.manifest["digest"],
-        "source": chosen.manifest["source"],
-        "context": chosen.manifest["context"],
-        "augmented_training": chosen.augmented_training,
-        "split": chosen.split,
+        **choice.describe(chosen),
         "n": len(rows),
         "masses": len({row["mass_id"] for row in rows}),
         "patients": len(set(patients)),
@@ -82,7 +66,7 @@ def summarise(chosen: choice.Chosen, rows: list[dict]) -> dict:
         "threshold": metrics.THRESHOLD,
         "counts": metrics.confusion(labels, probabilities)._asdict(),
         "metrics": {name: estimate._asdict() for name, estimate in estimates.items()},
-        "interval": {"level": metrics.LEVEL, "by": "patient", "draws": metrics.DRAWS, "seed": metrics.SEED},
+        "interval": metrics.INTERVAL,
         "doubts": choice.doubts(chosen),
         "command": provenance.command(),
         "commit": provenance.commit(),

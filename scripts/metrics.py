@@ -19,6 +19,8 @@ NAMES = ("accuracy", "precision", "recall", "specificity", "auc")
 LEVEL = 0.95
 DRAWS = 2000
 SEED = 0
+INTERVAL = {"level": LEVEL, "by": "patient", "draws": DRAWS, "seed": SEED}
+"""How the intervals are made, as results say it."""
 
 CELLS_AT_ONCE = 2_000_000
 
@@ -130,6 +132,15 @@ def resample(
         found["auc"] = weighted_auc(labels, probabilities, weights)
         parts.append(found)
     return {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
+
+
+def resampled_means(values: np.ndarray, patients: np.ndarray, draws: int = DRAWS, seed: int = SEED) -> np.ndarray:
+    """Return the means over the masses of values (n, ...) in each of `draws` resamples of patients: (draws, ...)."""
+    owner = np.unique(patients, return_inverse=True)[1]
+    sums = np.zeros((owner.max() + 1, *values.shape[1:]))
+    np.add.at(sums, owner, values)
+    drawn = draw_patients(np.random.default_rng(seed), len(sums), draws)
+    return np.tensordot(drawn / (drawn @ np.bincount(owner))[:, None], sums, axes=1)
 
 
 def draw_patients(rng: np.random.Generator, n_patients: int, draws: int) -> np.ndarray:

@@ -18,11 +18,20 @@ CITATION = "Lévy & Jain 2016"
 
 IMAGES, PATIENTS = PAPER["images"], PAPER["patients"]
 TEST_MALIGNANT, TEST_BENIGN = PAPER_HELD_OUT["malignant"], PAPER_HELD_OUT["benign"]
+HELD_OUT = PAPER_HELD_OUT["images"]  # of the test set, and, as both are a tenth, of the validation set
+TRAINING_IMAGES = IMAGES - 2 * HELD_OUT
+AUGMENTATION = 25  # times the training images: 5 rotations x 5 crops of each (section 4.2)
 
 RADIOLOGISTS_RECALL = (0.745, 0.923)
 """Lowest and highest recall of radiologists in the study that the paper cites (its reference 10)."""
 
 TITLES = {"baseline": "Baseline", "alexnet": "AlexNet", "googlenet": "GoogLeNet"}
+START = {"baseline": "random", "alexnet": "ImageNet", "googlenet": "ImageNet"}
+CAPTIONS = {
+    1: "Effectiveness of transfer learning",
+    2: "Influence of context around the breast mass on the model performance",
+    3: "Summary of performance on the test set",
+}
 
 
 class ValidationRow(NamedTuple):
@@ -66,8 +75,17 @@ def wilson(counts: Counts) -> dict[str, tuple[float, float]]:
     It treats masses as independent, since the paper does not say which of its test masses share a patient; the true
     uncertainty is somewhat larger. A figure without cases (denominator 0) is absent.
     """
-    return {
-        name: tuple(float(end) for end in binomtest(part, whole).proportion_ci(LEVEL, method="wilson"))
-        for name, (part, whole) in fractions(*counts).items()
-        if whole
-    }
+    return {name: _wilson(part, whole) for name, (part, whole) in fractions(*counts).items() if whole}
+
+
+def validation_wilson(accuracy: float) -> tuple[float, float]:
+    """Wilson 95 % interval of a validation accuracy: of the nearest whole number of HELD_OUT masses.
+
+    The paper gives two decimals and not the number of its validation masses, so the count is a guess within one.
+    """
+    return _wilson(round(accuracy * HELD_OUT), HELD_OUT)
+
+
+def _wilson(part: int, whole: int) -> tuple[float, float]:
+    low, high = binomtest(part, whole).proportion_ci(LEVEL, method="wilson")
+    return float(low), float(high)

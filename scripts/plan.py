@@ -83,8 +83,8 @@ def make(arms: list[Arm], data: Data, name: str, budget: dict, gpu: str | None) 
 
 
 def databases(data: Data, arms: list[Arm]) -> list[Step]:
-    """Return the building of each database that the arms need; later ones take the first one's split."""
-    needed = [kind for kind in KINDS if any(arm.crops == kind for arm in arms)]
+    """Return the building of each database that the arms need, at least one; later ones take the first one's split."""
+    needed = [kind for kind in KINDS if any(arm.crops == kind for arm in arms)] or ["large_noaug"]  # Fig 1's
     there = [kind for kind in KINDS if (data.folder(kind) / manifest.JSON).is_file()]
     first = (there or needed)[0]
     source = ("--source", data.source, *(("--root", data.root) if data.root else ()))

@@ -39,9 +39,8 @@ def main() -> None:
             python(*step.command, log=step.log)
     out = args.out or Path("results") / data.name / args.budget
     runs = plan.finished(list(content["arms"].values()), data, args.budget, budget)
-    tables = paper_tables.write(out, runs, args.budget, data.source)
-    reproduction_page.write(out, runs, tables, data)
-    print(f"\n{out / 'report.html'}: open it in a browser; {out / 'README.md'} is the same in short")
+    tables = paper_tables.write(out, runs, content, args.budget, data.source)
+    reproduction_page.write(out, runs, tables, data, content["figures"])
 
 
 def parse_args() -> argparse.Namespace:
@@ -72,7 +71,9 @@ def chosen(content: dict, tables: list[int] | None, figures: list[int] | None) -
 
 def show(steps: list[plan.Step], data: plan.Data, args: argparse.Namespace) -> None:
     """Print the plan: each step with what is known of its time, and the sum."""
-    print(f"data: {data.source} ({data.name}); budget: {args.budget}; device: {'CPU' if args.gpu is None else args.gpu}")
+    print(
+        f"data: {data.source} ({data.name}); budget: {args.budget}; device: {'CPU' if args.gpu is None else args.gpu}"
+    )
     to_train = [step for step in steps if step.net and not step.done]
     speed = {
         key: estimate.seconds_an_image(*key, args.gpu) for key in dict.fromkeys((s.net, s.batch) for s in to_train)

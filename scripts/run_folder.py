@@ -41,15 +41,19 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def create(folder: Path, settings: Settings, about: dict) -> None:
-    """Make a new run's folder; run.json comes last, so that a folder which has it can be resumed."""
-    write_prototxts(folder, settings)
+def create(folder: Path, settings: Settings, about: dict, train_val=None, solver: Path | None = None) -> None:
+    """Make a new run's folder; run.json comes last, so that a folder which has it can be resumed.
+
+    `train_val` (a NetParameter) and `solver` (a prototxt) stand in for the net's hand-written ones where given.
+    """
+    write_prototxts(folder, settings, train_val, solver)
     write_json(folder / "run.json", asdict(settings) | about)
 
 
-def write_prototxts(folder: Path, settings: Settings) -> None:
+def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Path | None = None) -> None:
     """Write the run's train_val.prototxt and solver.prototxt: the hand-written ones with the settings filled in."""
-    train_val = nets.read_prototxt(nets.prototxt(settings.net, "train_val"))
+    train_val = train_val or nets.read_prototxt(nets.prototxt(settings.net, "train_val"))
+    solver_source = solver or nets.solver_prototxt(settings.net)
     for phase, split, batch in (("TRAIN", "train", settings.batch), ("TEST", "val", settings.val_batch)):
         layer = nets.data_layer(train_val, phase)
         layer.data_param.source = f"{settings.data}/{split}"
@@ -60,7 +64,7 @@ def write_prototxts(folder: Path, settings: Settings) -> None:
         for layer in train_val.layer:  # no layer has learnt anything yet, so none is held back or hurried
             for param, rate in zip(layer.param, (1, 2), strict=False):
                 param.lr_mult = rate
-    solver = nets.read_prototxt(nets.solver_prototxt(settings.net), "SolverParameter")
+    solver = nets.read_prototxt(solver_source, "SolverParameter")
     solver.net = str(folder / TRAIN_VAL)
     solver.max_iter = settings.iterations
     solver.test_iter[:] = [settings.val_images // settings.val_batch]
@@ -71,9 +75,9 @@ def write_prototxts(folder: Path, settings: Settings) -> None:
         solver.weights.append(settings.weights)
     for name, message, source in (
         ("train_val", train_val, nets.prototxt(settings.net, "train_val")),
-        ("solver", solver, nets.solver_prototxt(settings.net)),
+        ("solver", solver, solver_source),
     ):
-        head = f"# Written by scripts/train.py from {source.relative_to(nets.ROOT)}, where the reasons are.\n"
+        head = f"# Written for this run from {source.relative_to(nets.ROOT)}, where the reasons are.\n"
         with whole_file(folder / f"{name}.prototxt") as path:
             path.write_text(head + text_format.MessageToString(message))
 

@@ -7,7 +7,8 @@
 After Simonyan, Vedaldi and Zisserman, arXiv 1312.6034, section 3: the gradient of the unnormalised class score (the
 softmax's input, so that a confident net still has one) with respect to the net's input, and of its three channels the
 largest magnitude. Writes to runs/NAME/saliency_<split>/: saliency.png, and saliency.npz with keys, images (uint8),
-maps, gradients (float32), classes, labels, scores and probabilities.
+maps, gradients (float32), classes, labels, scores, probabilities and boxes: of each mass's box, in the image's pixels,
+the left column, top row, right column and bottom row (float32; of a turned box, those of the upright one around it).
 """
 
 import argparse
@@ -16,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import lmdb_io
+from data_prep import lmdb_io, manifest
 from data_prep.mass import InputError, run
 from data_prep.whole_file import whole_file
 from scripts import chosen as choice
-from scripts import figures, nets, score_table
+from scripts import figures, mass_place, nets, score_table
 from scripts.metrics import called_malignant
 
 CLASSES = ("benign", "malignant")
@@ -40,8 +41,11 @@ def main() -> None:
     choice.check_numbers(chosen, found["scores"])
     found["keys"] = np.array([record.key for record in records])
     found["labels"] = np.array([record.label for record in records])
-    found["images"] = nets.centre_crop(images, found["maps"].shape[-1])
-    write(out, chosen, found)
+    size = found["maps"].shape[-1]
+    found["images"] = nets.centre_crop(images, size)
+    corners = mass_place.box_corners(found["keys"].tolist(), manifest.read_csv(chosen.data), chosen.manifest, size)
+    found["boxes"] = np.hstack([corners.min(axis=1), corners.max(axis=1)])
+    write(out, chosen, found, corners)
     print(f"{out}: saliency.png, saliency.npz")
 
 
@@ -94,7 +98,7 @@ def explain(net, inputs: np.ndarray, of_class: str) -> dict[str, np.ndarray]:
         classes = called_malignant(probabilities[:, 1]).astype(int)
     else:
         classes = np.full(len(inputs), CLASSES.index(of_class))
-    gradients = gradient(net, inputs, classes)
+    gradients = backward(net, classes)
     maps = np.abs(gradients).max(axis=1)
     return {"scores": scores, "probabilities": probabilities, "classes": classes, "gradients": gradients, "maps": maps}
 
@@ -114,16 +118,21 @@ def gradient(net, inputs: np.ndarray, classes: np.ndarray) -> np.ndarray:
     norm uses its stored statistics), so one backward pass serves the whole batch.
     """
     forward(net, inputs)
+    return backward(net, classes)
+
+
+def backward(net, classes: np.ndarray) -> np.ndarray:
+    """Return the gradient of the inputs that went through the net last; as `gradient`."""
     scores = nets.score_blob(net)
     one_hot = net.blobs[scores].diff
     one_hot[...] = 0
-    one_hot[np.arange(len(inputs)), classes] = 1
+    one_hot[np.arange(len(classes)), classes] = 1
     maker = [layer for layer, tops in net.top_names.items() if scores in tops][-1]
     return net.backward(start=maker)[net.inputs[0]].copy()
 
 
-def write(out: Path, chosen: choice.Chosen, found: dict[str, np.ndarray]) -> None:
-    """Write the arrays, then the figure."""
+def write(out: Path, chosen: choice.Chosen, found: dict[str, np.ndarray], corners: np.ndarray) -> None:
+    """Write the arrays, then the figure, with the boxes of these corners (n, 4, 2) drawn on it."""
     heading = score_table.heading(chosen.net, chosen.split, chosen.manifest["source"])
     truths = [CLASSES[label] for label in found["labels"]]
     captions = [
@@ -133,7 +142,7 @@ def write(out: Path, chosen: choice.Chosen, found: dict[str, np.ndarray]) -> Non
     with whole_file(out / "saliency.npz") as path:
         np.savez_compressed(path, **found)
     with whole_file(out / "saliency.png") as path:
-        figures.saliency(heading, found["images"], found["maps"], truths, captions).savefig(path)
+        figures.saliency(heading, found["images"], found["maps"], truths, captions, corners).savefig(path)
 
 
 if __name__ == "__main__":

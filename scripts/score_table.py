@@ -19,11 +19,15 @@ def render(summary: dict) -> str:
     names = ["", *metrics.NAMES, *summary["counts"]]
     first = [name.upper() if name == "auc" or name in summary["counts"] else name for name in names]
     cells = [first, *([column.get(name, "") for name in names] for column in columns)]
-    padded = [[cell.ljust(max(map(len, column))) for cell in column] for column in cells]
+    return "\n".join([*table(cells), "", *(f"- {note}" for note in notes(summary))]) + "\n"
+
+
+def table(columns: list[list[str]]) -> list[str]:
+    """Return the lines of a Markdown table from its columns, heads first."""
+    padded = [[cell.ljust(max(map(len, column))) for cell in column] for column in columns]
     rows = list(zip(*padded, strict=True))
     rows.insert(1, tuple("-" * len(cell) for cell in rows[0]))
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes(summary))]) + "\n"
+    return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def own_column(summary: dict) -> Column:
@@ -60,6 +64,13 @@ def interval(value: float | None, low: float | None, high: float | None) -> str:
     return f"{value:.3f}" if low is None else f"{value:.3f} ({low:.3f}-{high:.3f})"
 
 
+def difference(value: float | None, low: float | None, high: float | None) -> str:
+    """Return a difference as "+0.035 (-0.020 to +0.090)", or as much of that as is defined."""
+    if value is None:
+        return "undefined"
+    return f"{value:+.3f}" if low is None else f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
 def ends(summary: dict, name: str) -> tuple[float | None, float | None, float | None]:
     """Return value, low and high of one figure."""
     return tuple(summary["metrics"][name][end] for end in ("value", "low", "high"))
@@ -78,15 +89,18 @@ def notes(summary: dict) -> list[str]:
     ]
 
 
+def other_data(source: str) -> str:
+    """Return why figures on masses of this source are not the paper's."""
+    if source == "synthetic":
+        return "SYNTHETIC films: these figures show that the code works, and nothing about mammograms or the paper."
+    if source == "ddsm":
+        return "The paper's split was not published: these are other masses of the same database."
+    return "Not the paper's data: its masses are others, and its figures stand here for orientation only."
+
+
 def caveats(summary: dict) -> list[str]:
     """Return what makes the paper's figures incomparable, or this net's doubtful."""
-    found = []
-    if summary["source"] == "synthetic":
-        found.append("SYNTHETIC films: these figures show that the code works, and nothing about mammograms.")
-    elif summary["source"] == "ddsm":
-        found.append("The paper's split was not published: these are other masses of the same database.")
-    else:
-        found.append("Not the paper's data: its figures stand here for orientation only.")
+    found = [other_data(summary["source"])]
     if summary["context"] != "large" and summary["split"] == "test":
         found.append(f"The context is {summary['context']}; the paper's Table 3 has large context.")
     if summary["augmented_training"] is False and summary["split"] == "test":

@@ -55,7 +55,8 @@ def new_settings(args: argparse.Namespace) -> Settings:
     if args.net != "baseline" and not args.weights and not args.from_scratch:
         raise InputError(
             f"--net {args.net}: starts from ImageNet weights: --weights weights/bvlc_{args.net}.caffemodel "
-            f"(python scripts/fetch_weights.py {args.net} fetches them), or --from-scratch to do without"
+            f"(python scripts/fetch_weights.py {args.net} fetches them), from those of scripts/pretrain.py, "
+            f"or --from-scratch to do without"
         )
     train_val = nets.read_prototxt(nets.prototxt(args.net, "train_val"))
     solver = nets.read_prototxt(nets.solver_prototxt(args.net), "SolverParameter")
@@ -81,9 +82,13 @@ def new_settings(args: argparse.Namespace) -> Settings:
         evaluate_every=math.ceil(iterations / EVALUATIONS) if args.iterations else None,
         train_images=images["train"],
         val_images=images["val"],
-        # a divisor, so that a whole number of batches is the validation set, each image once
-        val_batch=max(size for size in range(1, LARGEST_VAL_BATCH + 1) if images["val"] % size == 0),
+        val_batch=val_batch_of(images["val"]),
     )
+
+
+def val_batch_of(images: int) -> int:
+    """Return the batch for so many validation images: a divisor, so that whole batches show each image once."""
+    return max(size for size in range(1, LARGEST_VAL_BATCH + 1) if images % size == 0)
 
 
 def check_same(args: argparse.Namespace, folder: Path, settings: Settings) -> None:

@@ -18,7 +18,7 @@ from data_prep.mass import InputError
 from data_prep.whole_file import write_json
 from scripts import nets
 from scripts.run_folder import SOLVER
-from scripts.weights import stored_layers
+from scripts.weights import read_weights, stored_layers
 
 ENDINGS = (".caffemodel", ".json", ".solverstate")
 
@@ -63,7 +63,7 @@ def read_progress(folder: Path, iteration: int) -> Progress | None:
     try:
         progress = Progress(**json.loads(extra.read_text()))
         state = caffe_pb2.SolverState.FromString(solver.read_bytes())
-        blobs = sum(len(layer.blobs) for layer in stored_layers(nets.read_snapshot(weights)))
+        blobs = sum(len(layer.blobs) for layer in stored_layers(read_weights(weights)))
     except (OSError, ValueError, TypeError, DecodeError, InputError):
         return None
     whole = state.iter == iteration and len(state.history) == blobs * moments(folder)

@@ -47,7 +47,8 @@ def main() -> None:
         run_folder.create(folder, settings, about)
     with run_folder.locked(folder):
         if done < settings.iterations:
-            train(folder, settings, about, done, progress)
+            again = f"python scripts/train.py --net {settings.net} --out {shlex.quote(str(folder))} --resume"
+            train(folder, settings, about, done, progress, again)
     weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
     print(f"{weights}: finished; next: python scripts/eval.py --weights {shlex.quote(str(weights))}")
 
@@ -87,8 +88,11 @@ def positive(text: str) -> int:
     return number
 
 
-def train(folder: Path, settings: Settings, about: dict, done: int, progress: snapshots.Progress) -> None:
-    """Train from the snapshot after `done` iterations (0: the start) to the end; SystemExit after a stop signal."""
+def train(folder: Path, settings: Settings, about: dict, done: int, progress: snapshots.Progress, again: str) -> None:
+    """Train from the snapshot after `done` iterations (0: the start) to the end.
+
+    SystemExit after a stop signal, with the command `again`, which goes on, on stderr.
+    """
     stop = stop_signals()
     with run_folder.quiet_solver(folder, resuming=done > 0) as path:
         solver = nets.import_caffe().get_solver(str(path))
@@ -109,8 +113,7 @@ def train(folder: Path, settings: Settings, about: dict, done: int, progress: sn
     if solver.iter < settings.iterations:
         if solver.iter > done:
             save()
-        command = f"python scripts/train.py --net {settings.net} --out {shlex.quote(str(folder))} --resume"
-        print(f"stopped after iteration {solver.iter} of {settings.iterations}; to go on: {command}", file=sys.stderr)
+        print(f"stopped after iteration {solver.iter} of {settings.iterations}; to go on: {again}", file=sys.stderr)
         sys.exit(128 + stop[0])
 
 

@@ -49,9 +49,7 @@ def step(solver, settings: Settings) -> tuple[float, float]:
     solver.step(1)
     loss, accuracy = (float(solver.net.blobs[name].data) for name in ("loss", "accuracy"))
     if not loss < DIVERGED:  # so that NaN counts too
-        raise InputError(
-            f"diverged: loss {loss:g} in iteration {solver.iter}; lower base_lr in solvers/{settings.net}.prototxt"
-        )
+        raise InputError(f"diverged: loss {loss:g} in iteration {solver.iter}; lower base_lr in its file in solvers/")
     return loss, accuracy
 
 

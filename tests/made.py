@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import lmdb_io, manifest
+from data_prep import crops, lmdb_io, manifest
 from data_prep.mass import Box, Film, Mass
 from scripts import nets
 
@@ -30,8 +30,8 @@ def database(folder: Path, patients: dict[str, list[str]], source: str = "synthe
         fingerprints |= {f"{name}/{key}": sha for key, sha in found.items()}
     lmdb_io.write_mean(folder / lmdb_io.MEAN, np.linspace(60, 120, SIZE)[:, None] + np.linspace(0, 30, SIZE))
     manifest.write_csv(folder, masses, split)
-    content = {"source": source, "context": "large", "rotations": 0, "digest": lmdb_io.digest(fingerprints)}
-    manifest.write_json(folder, content)
+    recipe = crops.Recipe("large", rotations=0, crops=0, seed=1)._asdict()
+    manifest.write_json(folder, {"source": source, **recipe, "digest": lmdb_io.digest(fingerprints)})
     return folder
 
 

@@ -110,6 +110,15 @@ def test_resampling_equals_counting_the_drawn_masses_one_by_one():
             assert found[name][i] == pytest.approx(value)
 
 
+def test_resampled_means_equal_the_means_of_the_drawn_masses_one_by_one():
+    rng = np.random.default_rng(3)
+    values, patients = rng.random((9, 2, 3)), np.array(list("aabcccdde"))
+    drawn = metrics.draw_patients(np.random.default_rng(5), 5, 40)
+    for times, means in zip(drawn, metrics.resampled_means(values, patients, draws=40, seed=5), strict=True):
+        masses = [i for i, patient in enumerate(patients) for _ in range(times["abcde".index(patient)])]
+        np.testing.assert_allclose(means, values[masses].mean(axis=0))
+
+
 def test_resamples_do_not_depend_on_how_they_are_split_for_memory(monkeypatch):
     labels, probabilities = sample(50, seed=1)
     whole = metrics.resample(labels, probabilities, np.arange(50), draws=100, seed=0)

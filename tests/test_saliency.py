@@ -7,11 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from data_prep import lmdb_io
 from data_prep.mass import InputError, run
 from scripts import chosen as choice
-from scripts import nets, saliency
+from scripts import figures, nets, saliency
 from tests import made
 
 SPLITS = {"train": ["T0", "T1"], "val": ["V0", "V1", "V2", "V3"], "test": ["E0", "E1"]}
@@ -137,10 +138,29 @@ def test_typed_command_writes_maps_that_belong_to_their_images(there, monkeypatc
     for i, key in enumerate(found["keys"]):
         assert np.array_equal(found["images"][i], of_key[key].image[1:225, 1:225])
         assert found["labels"][i] == of_key[key].label
+    # the film's box of 9 to 99 fills the middle half of its crop of 227 pixels, of which the net sees 1 to 225
+    np.testing.assert_allclose(found["boxes"], [[55.75, 55.75, 169.25, 169.25]] * 3, atol=1e-3)
+    assert found["boxes"].dtype == np.float32
     assert np.array_equal(found["maps"], np.abs(found["gradients"]).max(axis=1))
     assert np.array_equal(found["classes"], found["probabilities"].argmax(axis=1))
     powers = np.exp(found["scores"].astype(float))
     np.testing.assert_allclose(powers / powers.sum(axis=1, keepdims=True), found["probabilities"], atol=1e-6)
+
+
+def test_outline_is_drawn_on_mass_and_map_where_it_is():
+    image = np.full((1, 224, 224), 128, np.uint8)
+    outline = np.array([[(60.0, 60), (180, 60), (180, 140), (60, 140)]])
+    figure = figures.saliency("", image, image.astype(float), [""], [""], outline)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+    coloured = picture.max(axis=2) - picture.min(axis=2) > 40
+    assert len(figure.axes) == 2
+    for axes in figure.axes:
+        for (column, row), on_line in (((120, 60), True), ((60, 100), True), ((120, 100), False), ((30, 30), False)):
+            x, y = axes.transData.transform((column, row)).round().astype(int)
+            near = coloured[-y - 3 : -y + 2, x - 2 : x + 3]
+            assert near.any() == on_line
 
 
 def test_class_asked_for_is_the_one_explained(there, monkeypatch, tmp_path):
