@@ -32,7 +32,6 @@ INDEX = "index.csv"
 FILES = (*(f"{name}.webp" for name in SHEETS), INDEX)
 SEEN = 224  # pixels shown of each side: what the smallest input of the nets sees, so that all nets' crops are the same
 TILE = 112
-BATCH = 16
 
 
 def main() -> None:
@@ -55,10 +54,10 @@ def tiles(chosen: choice.Chosen) -> Iterator[tuple[dict, np.ndarray, np.ndarray]
     for record in choice.records(chosen):
         first.setdefault(lmdb_io.mass_id_of(record.key), record)
     about, masses = manifest.read_csv(chosen.data), sorted(first)
-    net = nets.load_deploy(chosen.net, chosen.weights, BATCH)
+    net = nets.load_deploy(chosen.net, chosen.weights, choice.BATCH)
     with tqdm(total=len(masses), unit="mass", disable=None) as bar:
-        for start in range(0, len(masses), BATCH):
-            some = masses[start : start + BATCH]
+        for start in range(0, len(masses), choice.BATCH):
+            some = masses[start : start + choice.BATCH]
             images = np.stack([first[mass].image for mass in some])
             found = explain(net, nets.preprocess(chosen.net, images, chosen.mean_folder), "predicted")
             choice.check_numbers(chosen, found["scores"])

@@ -20,11 +20,11 @@ def answer(runs: Sequence[Run]) -> list[str]:
     found = [f"Here, on {listed(sources)}, {listed(samples)}, accuracy is {listed(figures)}; brackets: 95 % intervals."]
     alike = [] if is_synthetic(runs) else [run for run in leading if run.as_in_table_3 and side(run) is not None]
     places = {"within": 0, "above": 1, "below": -1}
-    sides = {place: [run.title for run in alike if side(run) == where] for place, where in places.items()}
+    sides = {place: [run.net_title for run in alike if side(run) == where] for place, where in places.items()}
     if alike:
         said = listed(f"{place} the interval of {listed(titles)}" for place, titles in sides.items() if titles)
         found.append(f"The paper's accuracy of the same net lies {said}.")
-    if chance := [run.title for run in leading if may_be_chance(run)]:
+    if chance := [run.net_title for run in leading if may_be_chance(run)]:
         found.append(f"Chance is not ruled out for {listed(chance)}: the interval of the AUC reaches 0.5.")
     return found
 

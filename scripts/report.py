@@ -77,7 +77,8 @@ def write_page(
     """Write report.html, README.md and each run's files to the folder `out`.
 
     `runs` are report_run.read's, at least one. `tables` have a title, a header, rows of texts (or texts(), which
-    returns them) and notes; `figures` are captions and paths of images; `text` is a discussion, as prose.blocks takes.
+    returns them) and notes, and perhaps a line `about` their data and the `name` of a CSV file in `out`; `figures` are
+    captions and paths of images; `text` is a discussion, as prose.blocks takes it.
     """
     for each in runs:
         copy_files(each, out / each.name)

@@ -54,11 +54,16 @@ class Run:
         return self.scores["context"] == "large" and self.scores["augmented_training"] is True
 
     @property
+    def net_title(self) -> str:
+        """The net's name as one writes it."""
+        return paper.TITLES[self.net]
+
+    @property
     def title(self) -> str:
         """The net, and what sets it apart from others of its kind."""
         start = "random weights" if self.start == "random" else self.start
         known = self.net == "baseline" and self.start == "random"  # as in the paper, and there is no other baseline
-        parts = [paper.TITLES[self.net] + ("" if known else f" from {start}")]
+        parts = [self.net_title + ("" if known else f" from {start}")]
         parts += ["small context"] if self.scores["context"] == "small" else []
         parts += ["no augmentation"] if self.scores["augmented_training"] is False else []
         return ", ".join(parts)
