@@ -4,7 +4,7 @@ import statistics
 
 from scripts import nets, speed_solver
 
-WARM, TIMED = 1, 3  # iterations; the first also allocates memory
+WARM, TIMED = 1, 2  # iterations; the first also allocates memory
 
 
 def seconds_an_image(net: str, batch: int, gpu: str | None) -> float:

@@ -304,7 +304,7 @@ def test_a_csv_that_may_not_be_read_is_one_clear_line(films, tmp_path):
     check_one_line(*finish(process), "Permission denied", tmp_path / "lmdb")
 
 
-@pytest.mark.parametrize("script", ["data_prep/audit.py", "scripts/train.py --net baseline --data"])
+@pytest.mark.parametrize("script", ["data_prep/audit.py", "scripts/train.py --net baseline --out runs/none --data"])
 def test_a_database_that_may_not_be_read_is_one_clear_line(tmp_path, script):
     (tmp_path / "closed").mkdir(mode=0)
     command = [*as_anyone(), sys.executable, *script.split(), str(tmp_path / "closed" / "lmdb")]
