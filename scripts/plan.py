@@ -10,6 +10,7 @@ What a finished step has left is found again, and the step is not taken again. T
 
 import json
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from scripts.arms import SPLITS, Arm, Finished, run_name
 
 KINDS = ("large_aug", "large_noaug", "small_noaug")
 WEIGHTS = Path("weights")
+SHARES = "saliency_share_val/saliency_share.json"
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,12 @@ def runs_folder(data: Data, budget: str) -> Path:
     return Path("runs/reproduce") / data.name / budget
 
 
-def make(arms: list[Arm], data: Data, name: str, budget: dict, gpu: str | None) -> list[Step]:
+def make(
+    arms: list[Arm], data: Data, name: str, budget: dict, gpu: str | None, explained: Collection[str] = ()
+) -> list[Step]:
     """Return all steps for these arms under a budget of experiments.toml, in order.
 
+    The saliency of those named in `explained` is counted as well as drawn.
     Raises InputError when a run that is there was trained otherwise than this plan says.
     """
     steps = databases(data, arms)
@@ -78,7 +83,7 @@ def make(arms: list[Arm], data: Data, name: str, budget: dict, gpu: str | None) 
     for arm in arms:
         start = started_from[arm.net] if arm.start == "pretrained" else None
         for seed in budget["seeds"][arm.net]:
-            steps += arm_steps(arm, seed, data, start, name, budget, gpu)
+            steps += arm_steps(arm, seed, data, start, name, budget, gpu, arm.name in explained)
     return steps
 
 
@@ -113,7 +118,7 @@ def weights(net: str, name: str, budget: dict, gpu: str | None) -> tuple[Path, l
 
 
 def arm_steps(
-    arm: Arm, seed: int, data: Data, start: Path | None, name: str, budget: dict, gpu: str | None
+    arm: Arm, seed: int, data: Data, start: Path | None, name: str, budget: dict, gpu: str | None, explained: bool
 ) -> list[Step]:
     """Return the training of an arm with one seed, its evaluation, and for the first seed its maps."""
     folder = runs_folder(data, name) / run_name(arm, seed)
@@ -135,9 +140,10 @@ def arm_steps(
     if seed == budget["seeds"][arm.net][0]:
         after += [
             ("scripts/saliency.py", "saliency_val/saliency.png", ()),
-            ("scripts/saliency_share.py", "saliency_share_val/saliency_share.json", ()),
             ("scripts/gallery.py", "gallery_test/index.csv", ()),
         ]
+        if explained:
+            after.append(("scripts/saliency_share.py", SHARES, ()))
     title, log = folder.name, folder.with_name(f"{folder.name}.log")
     steps = [Step(f"{title}: train", train, state == "trained", arm.net, batch, images, log)]
     for script, makes, typed in after:

@@ -19,7 +19,7 @@ from pathlib import Path
 from data_prep import build_lmdb
 from data_prep.mass import InputError, run
 from scripts import arms as experiments
-from scripts import estimate, paper_tables, plan, reproduction_page
+from scripts import estimate, paper_tables, plan, reproduction_page, saliency_table
 from scripts.commands import python, typed
 
 
@@ -30,7 +30,7 @@ def main() -> None:
         raise InputError(f"--budget {args.budget}: {args.experiments} has {', '.join(content['budgets'])}")
     data, budget = plan.parse_data(args.data or default_data()), content["budgets"][args.budget]
     arms = chosen(content, args.table, args.figure)
-    steps = plan.make(arms, data, args.budget, budget, args.gpu)
+    steps = plan.make(arms, data, args.budget, budget, args.gpu, content["tables"]["3"])
     show(steps, data, args)
     if args.dry_run:
         return
@@ -40,6 +40,7 @@ def main() -> None:
     out = args.out or Path("results") / data.name / args.budget
     runs = plan.finished(list(content["arms"].values()), data, args.budget, budget)
     tables = paper_tables.write(out, runs, content, args.budget, data.source)
+    tables += saliency_table.write(out, runs, tables[0].about)
     reproduction_page.write(out, runs, tables, data, content["figures"])
 
 

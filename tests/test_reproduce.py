@@ -24,7 +24,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 def steps_of(tables=None, figures=None, budget="scaled"):
     chosen = reproduce.chosen(CONTENT, tables, figures)
-    return plan.make(chosen, DATA, budget, CONTENT["budgets"][budget], None)
+    return plan.make(chosen, DATA, budget, CONTENT["budgets"][budget], None, CONTENT["tables"]["3"])
 
 
 def trained(steps) -> list[str]:
@@ -189,6 +189,11 @@ def test_every_command_of_the_plan_is_one_of_our_scripts():
     assert all(step.net in ("", *nets.NETS) for step in steps_of())
 
 
+def test_the_saliency_of_the_papers_three_nets_is_counted():
+    counted = {step.title.partition("_seed")[0] for step in steps_of() if "saliency_share" in step.command[0]}
+    assert counted == set(CONTENT["tables"]["3"])
+
+
 # ---- all of it, in a small form
 
 EXPERIMENTS = """
@@ -256,7 +261,16 @@ def test_a_table_then_all_of_it_does_nothing_twice(place):
     assert third.count("$ python scripts/train.py") == third.count("$ python scripts/eval.py") == 0
 
     out = place / "results" / "films" / "tiny"
-    for name in ("report.html", "README.md", "table1.csv", "table2.md", "table3.csv", "fig1.png", "fig2.png"):
+    for name in (
+        "report.html",
+        "README.md",
+        "table1.csv",
+        "table2.md",
+        "table3.csv",
+        "saliency.csv",
+        "fig1.png",
+        "fig2.png",
+    ):
         assert (out / name).stat().st_size > 0, name
     assert "ynthetic" in (out / "report.html").read_text()
     assert "iteration" in (place / "runs/reproduce/films/tiny/baseline_seed1.log").read_text()
