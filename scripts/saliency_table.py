@@ -25,8 +25,8 @@ def write(out: Path, runs: list[Finished], about: str) -> list[Table]:
         "Share of the saliency on each zone, the mean over the validation masses, with 95% intervals by patient.",
         f"A mass is the ellipse inscribed in its box; its margin is the band from {inner} to {outer} of its radius.",
         "Random nets: the same architecture with fresh weights, the mean of three.",
-        "Mean map: what a net would give that looks at the same place whatever it is shown. Masses lie in the middle, so "
-        "only what exceeds it follows the very mass.",
+        "Mean map: what a net would give that looks at the same place whatever it is shown. Masses lie in the middle, "
+        "so only what exceeds it follows the very mass.",
     )
     rows = [row for run, shares in counted for row in rows_of(run, shares)]
     table = Table("saliency", "Fig 3 in numbers: where the saliency falls", about, HEADER, rows, notes)
