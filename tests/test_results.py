@@ -11,7 +11,7 @@ from scripts import arms, metrics, paper, score_table
 
 ROOT = Path(__file__).resolve().parent.parent
 REPRODUCTIONS = sorted(path.parent for path in (ROOT / "results").glob("*/*/table3.csv"))
-RUNS = sorted(path.parent for folder in REPRODUCTIONS for path in folder.glob("*/metrics.json"))
+RUNS = sorted(path.parent for path in (ROOT / "results").glob("*/*/*/metrics.json"))
 REAL = ROOT / "results/cbis_ddsm_mass_800/scaled"
 README = (ROOT / "README.md").read_text()
 NOT_MEASURED = {
