@@ -203,10 +203,15 @@ def augmentation_curves(heading: str, without: list[dict[str, float]], augmented
 
 
 def _lines(axes, log: list[dict[str, float]], name: str) -> None:
-    """Draw one quantity of a log by iteration, training and validation."""
-    iterations = [row["iteration"] for row in log]
-    for split, colour in (("train", BLUE), ("val", ORANGE)):
-        values = [row[f"{split}_{name}"] for row in log]
+    """Draw one quantity of a log by iteration, training and validation.
+
+    A last row that stands for less than half as many batches as the others is no point of the training curve: the mean
+    of one or two batches is mere noise there.
+    """
+    steps = np.diff([row["iteration"] for row in log])
+    cut = len(log) - 1 if len(steps) > 1 and steps[-1] < steps[0] / 2 else len(log)
+    for split, colour, rows in (("train", BLUE, log[:cut]), ("val", ORANGE, log)):
+        iterations, values = [row["iteration"] for row in rows], [row[f"{split}_{name}"] for row in rows]
         axes.plot(iterations, values, color=colour, lw=1.8, marker=".", label=split)
     axes.set_xlabel("iteration")
     axes.grid(color="#e6e6e6", lw=0.8)

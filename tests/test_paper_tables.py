@@ -365,3 +365,10 @@ def test_fig_2_draws_both_arms_logs_on_one_scale():
         for line, name in zip(axes.lines, ("train_accuracy", "val_accuracy"), strict=True):
             assert line.get_xdata().tolist() == [row["iteration"] for row in log]
             assert line.get_ydata().tolist() == [row[name] for row in log]
+
+
+def test_a_last_row_of_a_few_batches_is_no_point_of_the_training_curve():
+    rows = [{**LOG[0], "iteration": iteration} for iteration in (10, 20, 30, 31)]
+    figure = figures.augmentation_curves("", rows, rows[:3])
+    drawn = [[list(line.get_xdata()) for line in axes.get_lines()] for axes in figure.axes]
+    assert drawn == [[[10, 20, 30], [10, 20, 30, 31]], [[10, 20, 30], [10, 20, 30]]]
