@@ -93,7 +93,9 @@ def show(steps: list[plan.Step], data: plan.Data, args: argparse.Namespace) -> N
 
 
 def duration(seconds: float) -> str:
-    """Return a time in minutes or hours."""
+    """Return a time in seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
     return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds / 60:.0f} min"
 
 
