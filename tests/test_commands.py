@@ -13,10 +13,10 @@ from scripts import commands
 
 ROOT = Path(__file__).resolve().parent.parent
 WAITS = """
-import signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: (print("saved", flush=True), sys.exit(143)))
-signal.signal(signal.SIGINT, lambda *_: (print("saved", flush=True), sys.exit(130)))
-print("begun", flush=True)
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"saved\\n"), sys.exit(143)))
+signal.signal(signal.SIGINT, lambda *_: (os.write(1, b"saved\\n"), sys.exit(130)))
+os.write(1, b"begun\\n")  # not print(): the signal may come while that is still at it
 time.sleep(60)
 """
 DRIVER = """
