@@ -184,22 +184,23 @@ def test_caffe_alone_trains_from_the_runs_files(run):
 )
 def test_stopped_and_resumed_run_equals_one_that_never_stopped(net, sent, root):
     """Dropout, mirroring, crops, SGD; batch norm, mean file, Adam: to the bit."""
-    options = (*net, "--iterations", "11")  # evaluated after each
+    options = (*net, "--epochs", "3")  # evaluated after each: every fourth or fifth iteration
     assert train(root, *options, "--out", "runs/whole")[0] == 0
-    status, err = train_until(root, 4, *options, "--out", "runs/stopped", sent=sent)
+    whole, stopped = root / "runs" / "whole", root / "runs" / "stopped"
+    last = json.loads((whole / "run.json").read_text())["iterations"]
+    status, err = train_until(root, 1, *options, "--out", "runs/stopped", sent=sent)
     assert status == 128 + sent
     command = err.splitlines()[-1].partition("to go on: python scripts/train.py ")[2].split()
     assert command == [*net[:2], "--out", "runs/stopped", "--resume"]
-    stopped_after = json.loads((root / "runs" / "stopped" / "run.json").read_text())["iteration"]
-    assert 4 <= stopped_after < 11
+    stopped_after = json.loads((stopped / "run.json").read_text())["iteration"]
+    assert 4 <= stopped_after < last
     status, out, err = train(root, *command)
     assert status == 0, err
-    assert out.splitlines()[0] == f"runs/stopped: going on after iteration {stopped_after} of 11"
-    whole, stopped = root / "runs" / "whole", root / "runs" / "stopped"
-    assert weights_after(whole, 11) == weights_after(stopped, 11)
+    assert out.splitlines()[0] == f"runs/stopped: going on after iteration {stopped_after} of {last}"
+    assert weights_after(whole, last) == weights_after(stopped, last)
     assert without_seconds(whole) == without_seconds(stopped)
-    assert len(log(whole)) == 6
-    assert "--iterations 11" in json.loads((stopped / "run.json").read_text())["command"]  # not that of the resuming
+    assert len(log(whole)) == 3
+    assert "--epochs 3" in json.loads((stopped / "run.json").read_text())["command"]  # not that of the resuming
 
 
 @pytest.mark.slow
