@@ -79,10 +79,6 @@ class Finished:
         """What the arm started from, in words."""
         return name_of_weights(self.run["weights"])
 
-    def metrics(self, split: str) -> dict:
-        """metrics.json of the split, as eval.py wrote it."""
-        return json.loads((self.folder / f"eval_{split}" / "metrics.json").read_text())
-
     def predictions(self, split: str) -> Predictions:
         """predictions.csv of the split."""
         return read_predictions(self.folder / f"eval_{split}" / "predictions.csv")
