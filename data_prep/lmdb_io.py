@@ -79,9 +79,10 @@ def write(folder: Path, packed: Iterable[Packed], size: int, expected: int) -> d
     try:
         folder.mkdir(parents=True)
         for batch in _batches(packed):
-            # opened anew for each: otherwise ever more of the file stays mapped, 110 MB after 20,000 records
+            # opened anew for each: otherwise ever more of the file stays mapped, 110 MB after 20,000 records;
+            # without a lock: nobody else knows the folder yet, and a mapped lock file is a bus error on a full disk
             with (
-                lmdb.open(str(folder), map_size=map_size, readahead=False) as environment,
+                lmdb.open(str(folder), map_size=map_size, readahead=False, lock=False) as environment,
                 environment.begin(write=True) as transaction,
             ):
                 for item in batch:

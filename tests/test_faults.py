@@ -195,9 +195,17 @@ def test_a_disk_that_others_fill_meanwhile_is_one_clear_line(films, tmp_path):
     check_one_line(*finish(process), "free some space", out)
 
 
-@pytest.mark.parametrize("most", [10_000, 1_000_000, 7_000_000])
+def test_an_lmdb_begun_on_a_full_disk_is_one_clear_line(tmp_path):
+    call = f"from pathlib import Path; from data_prep import lmdb_io; lmdb_io.write(Path('{tmp_path}/lmdb'), [], 8, 9)"
+    full = [*on_small_disk(tmp_path, 100), "sh", "-c", f'cat /dev/zero > {tmp_path}/filler 2>/dev/null; "$@"', "sh"]
+    result = subprocess.run([*full, sys.executable, "-c", call], capture_output=True, text=True, check=False)
+    assert result.stderr.splitlines()[-1].startswith("data_prep.mass.InputError: ")
+    assert "free some space" in result.stderr
+
+
+@pytest.mark.parametrize("most", [5_000, 1_000_000, 7_000_000])
 def test_a_write_that_fails_is_one_clear_line(films, tmp_path, most):
-    """Files may grow to `most` bytes: too few for the lock file, for the first commit, for the training set."""
+    """Files may grow to `most` bytes: too few for an empty LMDB, for the first commit, for the training set."""
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (most, most))
     out = tmp_path / "lmdb"
     check_one_line(*finish(start(films, out, preexec_fn=limit)), "free some space", out)
