@@ -33,7 +33,8 @@ all_archs="75 80 86 89 90 100 120"
 # choose ours|stock|cuda: sets which Caffe is built. Stock is upstream's, with what it takes to build it today. Ours is
 # also faster: it has the speed patches and oneDNN, and is compiled for this very processor. The one with GPU code is
 # stock's otherwise: the speed patches are for the CPU, and nobody has seen them beside GPU code.
-# - No GPU code, with OpenBLAS, without LevelDB (our sets are LMDBs), for Python 3.
+# - No GPU code but in the third, with OpenBLAS, without LevelDB (our sets are LMDBs), for Python 3.
+# - A database in a folder that one may not write, such as a colleague's, is read without LMDB's lock file.
 # - OpenCV 4 has other names for the two constants that Caffe reads images with. Boost's advice on Caffe's old headers
 #   is silenced: it would hide the cause of a failure.
 # - Ours takes OpenBLAS in its OpenMP flavour: its threads are then those of oneDNN and of Caffe's own loops, and no two
@@ -42,7 +43,7 @@ all_archs="75 80 86 89 90 100 120"
 choose() {
     local triplet
     patches=("$here"/patches/build/*.patch)
-    cmake_options=(-DCPU_ONLY=ON -DBLAS=Open -DUSE_LEVELDB=OFF -DBUILD_docs=OFF -Dpython_version=3)
+    cmake_options=(-DCPU_ONLY=ON -DBLAS=Open -DUSE_LEVELDB=OFF -DALLOW_LMDB_NOLOCK=ON -DBUILD_docs=OFF -Dpython_version=3)
     compile_flags=(
         -DCV_LOAD_IMAGE_COLOR=cv::IMREAD_COLOR -DCV_LOAD_IMAGE_GRAYSCALE=cv::IMREAD_GRAYSCALE
         -DBOOST_BIND_GLOBAL_PLACEHOLDERS -DBOOST_ALLOW_DEPRECATED_HEADERS
@@ -331,7 +332,7 @@ main() {
         case $option in
             --stock) stock=1 ;;
             --cpu | --cuda | --cudnn | --nccl) options+=("$option") ;;
-            *) die "$option: there is no such option; there are --cpu, --cuda, --cudnn, --nccl and --stock" ;;
+            *) die "$option: no such option; see the first lines of setup.sh" ;;
         esac
     done
     find_kind "${options[@]}"
