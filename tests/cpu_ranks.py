@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import numpy as np
 
@@ -51,35 +52,63 @@ def _share(arrays, links, combine):
         array[...] = value
 
 
+def sigterm_to_parent(solver, links):
+    connect(solver, links)
+    _stop(solver, lambda: os.kill(os.getppid(), signal.SIGTERM))
+
+
+def sigint_to_all(solver, links):
+    connect(solver, links)
+    _stop(solver, lambda: os.killpg(os.getpgrp(), signal.SIGINT))
+
+
+def _stop(solver, send):
+    """Have a stop signal sent in the third iteration, which does not end before the first process has got it."""
+
+    def gradients_ready():
+        if solver.iter == 2 and caffe.solver_rank() == 0:
+            reading, writing = os.pipe()
+            os.set_blocking(writing, False)
+            signal.set_wakeup_fd(writing)
+            send()
+            os.read(reading, 1)
+
+    solver.add_callback(lambda: None, gradients_ready)
+
+
 def first_dies(solver, links):
-    _dies(0, solver)
+    _wait(solver, links, dying=0)
 
 
 def second_dies(solver, links):
-    _dies(1, solver)
+    _wait(solver, links, dying=1)
 
 
-def _dies(rank, solver):
-    """In the second iteration one process is killed, and the other waits for it as NCCL does: for ever."""
+def nobody_dies(solver, links):
+    _wait(solver, links, dying=None)
+
+
+def _wait(solver, links, dying):
+    """In the second iteration each waits for the other, as NCCL does: for ever. Then one of them is killed."""
 
     def gradients_ready():
-        if solver.iter == 1 and caffe.solver_rank() == rank:
+        if solver.iter == 1 and caffe.solver_rank() == dying:
+            links[0].recv()
             os.kill(os.getpid(), signal.SIGKILL)
         if solver.iter == 1:
-            print("waiting for the other process", flush=True)
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            print("waiting", flush=True)
+            links[0].send(None)
             threading.Event().wait()
 
     solver.add_callback(lambda: None, gradients_ready)
 
 
-def nobody_dies(solver, links):
-    _dies(None, solver)
-
-
 def abort(solver, links):
-    """As Caffe does where a CHECK fails."""
+    """As Caffe does where a CHECK fails; the first process is the first to see it."""
     if caffe.solver_rank() == 1:
+        links[0].close()
+        time.sleep(1)
         os.abort()
     links[0].recv()
 
