@@ -135,7 +135,8 @@ print(library.openblas_get_parallel(), any("{OPENBLAS}/libopenblas" in line for 
 @ours
 def test_the_way_back_through_max_pooling_of_nan_stays_in_its_channel(tmp_path):
     (tmp_path / "net.prototxt").write_text(
-        'force_backward: true layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 2, 2, 2] } } }'
+        "force_backward: true "
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 2, 2, 2] } } }'
         'layer { name: "pool" type: "Pooling" bottom: "data" top: "pool" pooling_param { kernel_size: 2 stride: 2 } }'
     )
     net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
