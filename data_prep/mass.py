@@ -4,6 +4,7 @@ Readers (one a data source) turn case files into `Mass` records; split, crops an
 Also the one kind of error that a user can cause, and how a script reports it.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,11 +40,21 @@ def run(main: Callable[[], None]) -> int:
         sys.stdout.flush()
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        _finish_output()
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _finish_output() -> None:
+    """Write what stdout holds back, or drop it where nobody takes it: Python, at its end, would exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 @dataclass(frozen=True)

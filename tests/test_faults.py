@@ -211,8 +211,9 @@ def test_a_write_that_fails_is_one_clear_line(films, tmp_path, most):
     check_one_line(*finish(start(films, out, preexec_fn=limit)), "free some space", out)
 
 
-def test_an_output_that_cannot_be_printed_is_one_clear_line(films, tmp_path):
-    process = start(films, tmp_path / "lmdb", "--no-aug")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_cannot_be_printed_is_one_clear_line(unbuffered, films, tmp_path):
+    process = start(films, tmp_path / "lmdb", "--no-aug", env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
     process.stdout.close()
     status, stderr = finish(process)
     assert (status, stderr) == (2, "error: [Errno 32] Broken pipe\n")
