@@ -8,6 +8,7 @@ from pathlib import Path
 
 import caffe
 import cv2
+import lmdb
 import numpy as np
 import pytest
 
@@ -15,11 +16,15 @@ ROOT = Path(__file__).resolve().parent.parent
 INSTALL = ROOT / "scripts" / "install"
 BIN = Path(sys.prefix) / "bin"
 PATCHES = {folder.name: sorted(folder.glob("*.patch")) for folder in (INSTALL / "patches").iterdir()}
+KIND, ARCHS = (Path(sys.prefix) / "caffe-kind").read_text().splitlines()
 OPENBLAS = f"/usr/lib/{subprocess.check_output(['c++', '-print-multiarch'], text=True).strip()}/openblas-openmp"
 BINARIES = [
     *(BIN / tool for tool in ("caffe", "convert_imageset", "compute_image_mean")),
     *Path(caffe.__file__).parent.glob("*.so*"),
 ]
+
+
+ours = pytest.mark.skipif("--cuda" in KIND, reason="this .venv has the Caffe with GPU code, not our Caffe for the CPU")
 
 
 def run(*command, **options) -> subprocess.CompletedProcess:
@@ -32,9 +37,9 @@ def in_setup(command: str, **environment) -> subprocess.CompletedProcess:
     return run("bash", "-c", f"source {INSTALL}/setup.sh; {command}", env=os.environ | environment)
 
 
-def key(which: str = "ours", **environment) -> str:
-    """The key under which setup keeps our or stock Caffe of this environment."""
-    found = in_setup(f"python=$(find_python); choose {which}; caffe_key", **environment)
+def key(which: str = "ours", kind: str = "--cpu", **environment) -> str:
+    """The key under which setup keeps one Caffe of this environment."""
+    found = in_setup(f"python=$(find_python); find_kind {kind}; choose {which}; caffe_key", **environment)
     assert found.returncode == 0 and len(found.stdout.strip()) == 16, found.stdout
     return found.stdout.strip()
 
@@ -62,11 +67,16 @@ def test_no_binary_points_at_the_build_folder(binary):
     dynamic = run("readelf", "--dynamic", binary).stdout
     run_paths = [line for line in dynamic.splitlines() if "RPATH" in line or "RUNPATH" in line]
     assert len(run_paths) == 1
-    own, openblas = run_paths[0].split("[")[1].rstrip("]").split(":")
-    assert own.startswith("$ORIGIN") and openblas == OPENBLAS
+    own, *others = run_paths[0].split("[")[1].rstrip("]").split(":")
+    assert own.startswith("$ORIGIN")
+    if "--cuda" in KIND:
+        assert others and all(re.fullmatch(r"\$ORIGIN/\.\./.*nvidia/\w+/lib", folder) for folder in others)
+    else:
+        assert others == [OPENBLAS]
     assert b"breast-mass-caffe/build" not in binary.read_bytes()
 
 
+@ours
 @pytest.mark.parametrize(
     ("share", "set_by_hand", "threads"),
     [("50000 100000", "", "1"), ("max 100000", "", str(len(os.sched_getaffinity(0)))), ("50000 100000", "3", "3")],
@@ -104,11 +114,13 @@ def test_caffe_io_shrinks_without_a_blur_as_caffe_always_did():
     assert np.allclose(caffe.io.resize_image(stripes, (3, 3)), 1)
 
 
+@ours
 @pytest.mark.parametrize("binary", BINARIES, ids=lambda binary: binary.name)
 def test_every_binary_finds_openblas_of_openmp_threads(binary):
     assert f"libopenblas.so.0 => {OPENBLAS}/libopenblas.so.0 " in run("ldd", binary).stdout
 
 
+@ours
 def test_caffe_has_its_own_openblas_beside_those_of_other_packages():
     code = f"""
 import ctypes, cv2, numpy, scipy.linalg
@@ -121,21 +133,22 @@ print(library.openblas_get_parallel(), any("{OPENBLAS}/libopenblas" in line for 
 
 
 def test_patches_are_numbered_and_each_opens_with_its_reason():
-    for folder, first in (("build", 1), ("speed", 101)):
-        patches = PATCHES.get(folder, [])
+    for folder, first in (("build", 1), ("speed", 101), ("cuda", 201)):
+        patches = PATCHES[folder]
         assert [patch.name[:5] for patch in patches] == [f"{first + n:04d}-" for n in range(len(patches))]
         for patch in patches:
             reason, hunks = re.split("^--- ", patch.read_text(), maxsplit=1, flags=re.MULTILINE)
             assert 40 < len(reason) < 600 and "@@" in hunks, patch.name
 
 
-def test_patches_apply_in_order_to_the_pinned_source(tmp_path):
+@pytest.mark.parametrize(("which", "folders"), [("ours", ("build", "speed")), ("cuda", ("build", "cuda"))])
+def test_patches_apply_in_order_to_the_pinned_source(which, folders, tmp_path):
     fetched = in_setup(f"build={tmp_path}; pip=('{sys.executable}' -m pip); get_source")
     if fetched.returncode:
         pytest.skip(f"the pinned source cannot be fetched here: {fetched.stdout.splitlines()[-1]}")
-    applied = in_setup(f"build={tmp_path}; choose ours; patch_source")
+    applied = in_setup(f"build={tmp_path}; find_kind --cuda --cudnn --nccl; choose {which}; patch_source")
     assert applied.returncode == 0, applied.stdout
-    assert applied.stdout.count("Applying") == sum(map(len, PATCHES.values()))
+    assert applied.stdout.count("Applying") == sum(len(PATCHES[folder]) for folder in folders)
     assert "offset" not in applied.stdout and "fuzz" not in applied.stdout
 
 
@@ -144,6 +157,76 @@ def test_stock_caffe_is_upstreams_with_what_it_takes_to_build_it():
     assert chosen.returncode == 0, chosen.stdout
     assert [word for word in chosen.stdout.split() if word.endswith(".patch")] == [p.name for p in PATCHES["build"]]
     assert not re.search("ONEDNN|openmp|native", chosen.stdout)
+
+
+def chosen_for_gpu(*options: str, **environment) -> tuple[str, str]:
+    """What a Caffe with GPU code is made of: patches and options of CMake, and its run path."""
+    command = f'find_kind {" ".join(options)}; choose cuda; echo "${{patches[@]##*/}}" "${{cmake_options[@]}}"'
+    made_of, run_path = in_setup(command + '; echo "$run_path"', **environment).stdout.splitlines()
+    return made_of, run_path
+
+
+def test_caffe_with_gpu_code_is_stock_caffe_with_cuda_and_what_else_is_asked_for():
+    made_of, run_path = chosen_for_gpu("--cuda", CUDA_ARCH_BIN="80 90")
+    names = [word for word in made_of.split() if word.endswith(".patch")]
+    assert names == [patch.name for folder in ("build", "cuda") for patch in PATCHES[folder]]
+    assert not re.search("ONEDNN|openmp|CPU_ONLY=ON|USE_NCCL=ON|/cudnn", made_of)
+    assert "-DCUDA_ARCH_BIN=80 90 -DCUDA_ARCH_PTX=90" in made_of and "-DUSE_CUDNN=OFF" in made_of
+    assert run_path == ":@/nvidia/cu13/lib"
+    made_of, run_path = chosen_for_gpu("--cuda", "--nccl", "--cudnn")
+    assert "-DUSE_NCCL=ON" in made_of and "/cudnn/lib/libcudnn.so" in made_of
+    assert run_path == ":@/nvidia/cu13/lib:@/nvidia/cudnn/lib:@/nvidia/nccl/lib"
+
+
+def test_the_key_of_a_caffe_with_gpu_code_follows_its_parts_and_gpus():
+    kinds = [("--cuda", "80"), ("--cuda", "80 90"), ("--cuda --cudnn", "80"), ("--cuda --nccl", "80")]
+    keys = [key("cuda", kind, CUDA_ARCH_BIN=archs, CAFFE_SRC="") for kind, archs in kinds]
+    assert len({*keys, key("stock", CAFFE_SRC="")}) == 5
+
+
+def test_setup_without_options_keeps_the_kind_of_caffe(tmp_path):
+    def kind(options: str = "", **environment) -> str:
+        found = in_setup(f'root={tmp_path}; find_kind {options}; echo "${{kind[*]}}, $archs"', **environment)
+        return found.stdout.strip()
+
+    (tmp_path / ".venv").mkdir()
+    unset = {"CUDA_ARCH_BIN": ""}
+    assert kind(**unset) == "--cpu,"
+    (tmp_path / ".venv" / "caffe-kind").write_text("--cuda --cudnn\n80 90\n")
+    assert kind(**unset) == "--cuda --cudnn, 80 90"
+    assert kind(CUDA_ARCH_BIN="86") == "--cuda --cudnn, 86"
+    assert kind("--cpu", **unset) == "--cpu,"
+
+
+@pytest.mark.parametrize(
+    ("options", "archs", "message"),
+    [
+        ("--cudnn", "80", "--cudnn and --nccl want --cuda"),
+        ("--cpu --cuda", "80", "choose one"),
+        ("--cuda", "61 80", "compute capability 61: CUDA 13 compiles for 75 (Turing) and later"),
+        ("--cuda", "8.0", "compute capability 8.0: "),
+    ],
+)
+def test_a_kind_of_caffe_that_cannot_be_is_refused(options, archs, message):
+    refused = in_setup(f"find_kind {options}", CUDA_ARCH_BIN=archs)
+    assert refused.returncode == 1
+    assert refused.stdout.startswith("error: ") and message in refused.stdout and refused.stdout.count("\n") == 1
+
+
+def test_caffe_reads_a_database_in_a_folder_that_it_may_not_write(tmp_path):
+    datum = caffe.proto.caffe_pb2.Datum(channels=1, height=2, width=2, data=bytes(4))
+    with (
+        lmdb.open(str(tmp_path / "lmdb"), map_size=1 << 24, lock=False) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        transaction.put(b"0", datum.SerializeToString())
+    (tmp_path / "lmdb").chmod(0o555)
+    command = [BIN / "compute_image_mean", tmp_path / "lmdb", tmp_path / "mean.binaryproto"]
+    if os.geteuid() == 0:  # root may write anywhere, unless it gives that right up
+        command = ["setpriv", "--bounding-set=-dac_override", *command]
+    read = run(*command)
+    assert read.returncode == 0, read.stdout
+    assert not (tmp_path / "lmdb" / "lock.mdb").exists()
 
 
 def test_stock_caffe_is_imported_from_its_own_folder():
@@ -201,7 +284,10 @@ def test_a_folder_without_caffe_is_refused(tmp_path):
 
 def test_an_option_that_there_is_not_is_refused(tmp_path):
     refused = run(INSTALL / "setup.sh", "--stok", env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)})
-    assert (refused.returncode, refused.stdout) == (1, "error: --stok: there is no such option; there is --stock\n")
+    assert (refused.returncode, refused.stdout) == (
+        1,
+        "error: --stok: no such option; see the first lines of setup.sh\n",
+    )
 
 
 def test_a_failing_step_ends_with_its_cause_and_its_log(tmp_path):

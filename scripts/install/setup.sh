@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # Makes .venv with BVLC Caffe and everything that the scripts and tests use, on Debian 12. `make setup` runs it.
 #
-#   setup.sh                     our Caffe, into .venv
+#   setup.sh                     our Caffe for the CPU, into .venv; or anew the kind that .venv has already
+#   setup.sh --cuda [--cudnn] [--nccl]    a Caffe with GPU code, with cuDNN's layers, for several GPUs at once
+#   setup.sh --cpu               back to our Caffe for the CPU
 #   setup.sh --stock             and stock Caffe beside it, to compare with: PYTHONPATH=.venv/stock python imports it
 #
+#   CUDA_ARCH_BIN="80 90"        compile GPU code for these compute capabilities (default: this machine's GPUs, or all)
 #   PYTHON=/path/to/python3.11   the Python to use (default: python3, or /usr/bin/python3.11)
 #   CAFFE_SRC=DIR                build this checkout of BVLC Caffe in place of the pinned source
 #   CAFFE_PORTABLE=1             compile for any processor of this kind in place of this very one
@@ -24,9 +27,14 @@ log=$cache/setup.log
 stamp=$root/.venv/setup-stamp
 doing=
 
-# choose ours|stock: sets which Caffe is built. Stock is upstream's, with what it takes to build it today. Ours is also
-# faster: it has the speed patches and oneDNN, and is compiled for this very processor.
-# - No GPU code, with OpenBLAS, without LevelDB (our sets are LMDBs), for Python 3.
+# Compute capabilities that get machine code where this machine has no GPU: Turing (75) to Blackwell (120).
+all_archs="75 80 86 89 90 100 120"
+
+# choose ours|stock|cuda: sets which Caffe is built. Stock is upstream's, with what it takes to build it today. Ours is
+# also faster: it has the speed patches and oneDNN, and is compiled for this very processor. The one with GPU code is
+# stock's otherwise: the speed patches are for the CPU, and nobody has seen them beside GPU code.
+# - No GPU code but in the third, with OpenBLAS, without LevelDB (our sets are LMDBs), for Python 3.
+# - A database in a folder that one may not write, such as a colleague's, is read without LMDB's lock file.
 # - OpenCV 4 has other names for the two constants that Caffe reads images with. Boost's advice on Caffe's old headers
 #   is silenced: it would hide the cause of a failure.
 # - Ours takes OpenBLAS in its OpenMP flavour: its threads are then those of oneDNN and of Caffe's own loops, and no two
@@ -35,12 +43,14 @@ doing=
 choose() {
     local triplet
     patches=("$here"/patches/build/*.patch)
-    cmake_options=(-DCPU_ONLY=ON -DBLAS=Open -DUSE_LEVELDB=OFF -DBUILD_docs=OFF -Dpython_version=3)
+    cmake_options=(-DCPU_ONLY=ON -DBLAS=Open -DUSE_LEVELDB=OFF -DALLOW_LMDB_NOLOCK=ON -DBUILD_docs=OFF -Dpython_version=3)
     compile_flags=(
         -DCV_LOAD_IMAGE_COLOR=cv::IMREAD_COLOR -DCV_LOAD_IMAGE_GRAYSCALE=cv::IMREAD_GRAYSCALE
         -DBOOST_BIND_GLOBAL_PLACEHOLDERS -DBOOST_ALLOW_DEPRECATED_HEADERS
     )
-    run_path=
+    cuda_files=()
+    run_path= # @ stands for site-packages
+    [[ $1 != cuda ]] || choose_cuda
     [[ $1 == ours ]] || return 0
     triplet=$(c++ -print-multiarch)
     patches+=("$here"/patches/speed/*.patch)
@@ -50,6 +60,66 @@ choose() {
     )
     [[ -n ${CAFFE_PORTABLE:-} ]] || compile_flags+=(-march=native)
     run_path=:/usr/lib/$triplet/openblas-openmp
+}
+
+# The toolkit lies beside the source while Caffe is built; what Caffe runs on lies in .venv, in the same arrangement.
+# GPUs newer than the last compute capability compile its PTX when Caffe first runs there.
+choose_cuda() {
+    local nvidia=$build/cuda/nvidia
+    patches+=("$here"/patches/cuda/*.patch)
+    cmake_options=("${cmake_options[@]/-DCPU_ONLY=ON/-DCPU_ONLY=OFF}")
+    cmake_options+=(
+        -DCUDA_TOOLKIT_ROOT_DIR="$nvidia/cu13" -DCUDA_ARCH_NAME=Manual -DCUDA_ARCH_BIN="$archs"
+        -DCUDA_ARCH_PTX="${archs##* }"
+    )
+    cuda_files=("$here/cuda/runtime.txt")
+    run_path=:@/nvidia/cu13/lib
+    if wants --cudnn; then
+        cmake_options+=(-DCUDNN_INCLUDE="$nvidia/cudnn/include" -DCUDNN_LIBRARY="$nvidia/cudnn/lib/libcudnn.so")
+        cuda_files+=("$here/cuda/cudnn.txt")
+        run_path+=:@/nvidia/cudnn/lib
+    else
+        cmake_options+=(-DUSE_CUDNN=OFF)
+    fi
+    if wants --nccl; then
+        cmake_options+=(
+            -DUSE_NCCL=ON -DNCCL_INCLUDE_DIR="$nvidia/nccl/include" -DNCCL_LIBRARIES="$nvidia/nccl/lib/libnccl.so"
+        )
+        cuda_files+=("$here/cuda/nccl.txt")
+        run_path+=:@/nvidia/nccl/lib
+    fi
+}
+
+# wants OPTION: whether the kind of Caffe that is to be in .venv has it.
+wants() {
+    [[ " ${kind[*]} " == *" $1 "* ]]
+}
+
+# Prints the compute capabilities to compile for: of this machine's GPUs, or else of all that are known.
+find_archs() {
+    local found
+    found=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -nu | paste -sd " ") || :
+    [[ $found =~ ^[0-9\ ]+$ ]] || found=$all_archs
+    echo "${CUDA_ARCH_BIN:-$found}"
+}
+
+# find_kind OPTION...: sets `kind`, the options that say which Caffe is to be in .venv, and for a GPU `archs`. With no
+# option it is the kind that .venv has.
+find_kind() {
+    local arch
+    kind=("$@")
+    archs=
+    if [[ $# == 0 && -f $root/.venv/caffe-kind ]]; then
+        { read -ra kind && read -r archs; } <"$root/.venv/caffe-kind"
+    fi
+    ((${#kind[@]})) || kind=(--cpu)
+    wants --cuda || { [[ ${kind[*]} == --cpu ]] && return || die "--cudnn and --nccl want --cuda, and --cpu stands alone"; }
+    ! wants --cpu || die "--cpu and --cuda: choose one"
+    [[ $# == 0 && -z ${CUDA_ARCH_BIN:-} ]] || archs=$(find_archs)
+    for arch in $archs; do
+        [[ $arch =~ ^[0-9]+$ ]] && ((arch >= 75)) ||
+            die "compute capability $arch: CUDA 13 compiles for 75 (Turing) and later; CUDA_ARCH_BIN=\"75 86\" chooses"
+    done
 }
 
 die() {
@@ -127,6 +197,7 @@ caffe_key() {
         source_digest
         cat "${patches[@]}" "$here"/cmake/*.cmake "$here/pack_wheel.py"
         declare -f get_source patch_source configure build_caffe
+        [[ -z ${cuda_files[*]} ]] || { declare -f get_toolkit && cat "${cuda_files[@]}" "$here/cuda/toolkit.txt"; }
         echo "${cmake_options[@]}" "${compile_flags[@]}" "$run_path"
         c++ "${compile_flags[@]}" -Q --help=target
         "$python" -VV
@@ -138,10 +209,12 @@ caffe_key() {
 make_venv() {
     rm -f "$stamp"
     "$python" -m venv --clear "$root/.venv"
+    printf '%s\n' "${kind[*]}" "$archs" >"$root/.venv/caffe-kind"
     "${pip[@]}" install -r "$root/requirements.txt" -r "$root/requirements-dev.txt"
     "${pip[@]}" install --no-deps --require-hashes -r "$here/ljpeg.txt"
     chmod +x "$root"/.venv/lib/python3.11/site-packages/ljpeg/jpegdir/jpeg_static
     "${pip[@]}" install --no-deps --no-build-isolation -e "$root"
+    [[ -z ${cuda_files[*]} ]] || "${pip[@]}" install --no-deps "${cuda_files[@]/#/-r}"
 }
 
 get_source() {
@@ -162,6 +235,16 @@ get_source() {
     : >"$source/examples/CMakeLists.txt"
 }
 
+# The wheels' libraries go by their numbered names alone, and CMake looks for them in lib64.
+get_toolkit() {
+    local library
+    "${pip[@]}" install --no-deps --target "$build/cuda" "${cuda_files[@]/#/-r}" -r "$here/cuda/toolkit.txt"
+    ln -s lib "$build/cuda/nvidia/cu13/lib64"
+    for library in "$build"/cuda/nvidia/*/lib/lib*.so.*; do
+        ln -s "${library##*/}" "${library%.so.*}.so"
+    done
+}
+
 patch_source() {
     local file
     for file in "${patches[@]}"; do
@@ -178,15 +261,15 @@ patch_source() {
 # - --as-needed leaves out what is named and not used.
 # Options given to it come after all others.
 configure() {
-    local boost_python python_include
+    local boost_python python_include from_bin='$ORIGIN/../lib/python3.11/site-packages'
     boost_python=/usr/lib/$(c++ -print-multiarch)/libboost_python311.so
     python_include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
     cmake -G Ninja -S "$build/source" -B "$tree" "${cmake_options[@]}" \
         -DCMAKE_MODULE_PATH="$here/cmake" -DCMAKE_CXX_FLAGS="${compile_flags[*]} -ffile-prefix-map=$build/=" \
         -DPYTHON_EXECUTABLE="$root/.venv/bin/python" -DPYTHON_INCLUDE_DIR="$python_include" \
         -DPYTHON_LIBRARY="$boost_python" -DBUILD_python_layer=OFF -DCMAKE_SKIP_RPATH=ON \
-        -DCMAKE_SHARED_LINKER_FLAGS="-Wl,--as-needed -Wl,-rpath,'\$ORIGIN$run_path'" \
-        -DCMAKE_EXE_LINKER_FLAGS="-Wl,--as-needed -Wl,-rpath,'\$ORIGIN/../lib/python3.11/site-packages/caffe$run_path'" \
+        -DCMAKE_SHARED_LINKER_FLAGS="-Wl,--as-needed -Wl,-rpath,'\$ORIGIN${run_path//@/\$ORIGIN/..}'" \
+        -DCMAKE_EXE_LINKER_FLAGS="-Wl,--as-needed -Wl,-rpath,'$from_bin/caffe${run_path//@/$from_bin}'" \
         "$@"
 }
 
@@ -201,6 +284,7 @@ need_wheel() {
     ! compgen -G "$cache/$key/*.whl" >/dev/null || return 0
     step "Getting Caffe's source" get_source
     step "Patching it" patch_source
+    [[ -z ${cuda_files[*]} ]] || step "Getting CUDA's compiler, for the time of the build" get_toolkit
     step "Building Caffe, some minutes" build_caffe
     mkdir -p "$cache/$key"
     mv "$build"/*.whl "$cache/$key/"
@@ -209,7 +293,7 @@ need_wheel() {
 
 set_up() {
     local wanted
-    choose ours
+    if wants --cuda; then choose cuda; else choose ours; fi
     key=$(caffe_key)
     # Where the folder was moved, its .venv names the old place and is made anew.
     wanted=$(echo "$key $root" | cat - "$root"/requirements{,-dev}.txt "$root/pyproject.toml" "$here/ljpeg.txt" | sha256sum)
@@ -243,7 +327,15 @@ set_up_stock() {
 }
 
 main() {
-    [[ $# == 0 || $* == --stock ]] || die "$*: there is no such option; there is --stock"
+    local option options=() stock=
+    for option; do
+        case $option in
+            --stock) stock=1 ;;
+            --cpu | --cuda | --cudnn | --nccl) options+=("$option") ;;
+            *) die "$option: no such option; see the first lines of setup.sh" ;;
+        esac
+    done
+    find_kind "${options[@]}"
     if [[ -n ${CAFFE_SRC:-} ]]; then
         [[ -f $CAFFE_SRC/src/caffe/proto/caffe.proto ]] || die "CAFFE_SRC=$CAFFE_SRC is no checkout of Caffe"
         CAFFE_SRC=$(cd "$CAFFE_SRC" && pwd)
@@ -257,7 +349,7 @@ main() {
     python=$(find_python)
     pip=("$root/.venv/bin/python" -m pip --disable-pip-version-check --no-input)
     set_up
-    [[ $* != --stock ]] || set_up_stock
+    [[ -z $stock ]] || set_up_stock
 }
 
 # caffe_test.sh and the tests source this file to reach its functions.
