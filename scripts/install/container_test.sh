@@ -83,8 +83,10 @@ refused() {
 }
 
 fails() {
+    local said
     if in_image "${@:2}"; then return 1; fi
-    grep -F "$1" "$log"
+    said=$(grep -m 1 -F "$1" "$log")
+    echo "$said"
 }
 
 # The address is one that is nobody's. Where there is a network, a packet to it is lost; here it cannot even leave.
@@ -112,7 +114,7 @@ sizes() {
 
 # megabytes PATH...: 0 where nothing is.
 megabytes() {
-    du -scm "$@" 2>/dev/null | awk 'END {print $1}'
+    { du -scm "$@" 2>/dev/null || :; } | awk 'END {print $1}'
 }
 
 # The commands of the README, in small.
@@ -151,14 +153,17 @@ test_image() {
 
 # The record: what was built and run, when and where, and what it printed.
 write_record() {
+    local cpu code=
+    cpu=$(lscpu | sed -n 's/^Model name: *//p')
+    [[ $target == cpu ]] || code=", GPU code for compute capability $archs"
     mkdir -p "$results"
     cat "$work/$target"/*.log >"$results/$target.txt"
     cat >"$results/$target.md" <<END
 # Target $target
 
-Written by \`make container-test\` on $(date -u +%F), at commit $commit, on $(nproc) cores of an
-$(lscpu | sed -n 's/^Model name: *//p') without a GPU, with other work beside it; by $("${buildah[@]}" --version) on
-Debian $(<"$base/etc/debian_version")${gpu_archs:+; GPU code for compute capability $gpu_archs}. All that was printed: [$target.txt]($target.txt).
+Written by \`make container-test\` on $(date -u +%F), at commit $commit: $("${buildah[@]}" --version), base
+image of Debian $(<"$base/etc/debian_version")$code; $(nproc) cores of an $cpu, no GPU.
+All that was printed, but for the build: [$target.txt]($target.txt).
 
 | part | MB |
 | --- | --- |
@@ -196,7 +201,8 @@ echo "All is kept in $work meanwhile, up to 20 GB"
 for target in "${targets[@]}"; do
     steps=0
     mkdir -p "$work/$target"
-    timed "build --target $target" build_image
+    timed "buildah build --target $target" build_image
+    mv "$log" "$work/$target/build.txt"
     test_image
     write_record
     echo "Recorded in $results/$target.md"
