@@ -10,3 +10,4 @@ if missing=$(grep 'not found' <<<"$libraries"); then
     exit 1
 fi >&2
 "$venv/bin/python" -c 'import caffe'
+echo "Every library of Caffe's is there"
