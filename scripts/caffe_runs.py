@@ -53,25 +53,25 @@ def make_weights(name: str, folder: Path) -> None:
     put_images(net, 0)
     net.forward()
     net.save(str(folder / WEIGHTS))
-    np.savez(folder / START, **_parameters(net, "data"))
+    np.savez(folder / START, **parameters(net, "data"))
 
 
-def write_pass(name: str, phase: str, folder: Path) -> None:
+def write_pass(name: str, phase: str, folder: Path, dropout: bool = True) -> None:
     """Write every output and every gradient of one pass through a net."""
-    net = _load(name, phase, folder)
+    net = _load(name, phase, folder, dropout)
     np.savez(folder / "outputs.npz", **outputs(net))
     np.savez(folder / "gradients.npz", **gradients(net))
 
 
-def compare_pass(name: str, phase: str, folder: Path) -> dict[str, dict[str, float]]:
-    """Return by how much this Caffe's pass differs from the written one, array by array.
+def compare_pass(name: str, phase: str, folder: Path, dropout: bool = True) -> dict[str, dict[str, float]]:
+    """Return by how much this Caffe's pass differs from the written one, array by array, in the net's order.
 
     "outputs": of every layer, in a pass of its own. "layers": of every layer that was given the very inputs that it had
     in the other Caffe. "gradients": of the weights and of the images, in the backward pass that follows this. Where a
     ReLU's input is zero but for rounding, or two inputs of a max pooling are equal but for rounding, rounding decides
     where a gradient goes; with the same inputs, both Caffes decide alike.
     """
-    net = _load(name, phase, folder)
+    net = _load(name, phase, folder, dropout)
     with np.load(folder / "outputs.npz") as given, np.load(folder / "gradients.npz") as wanted:
         found = {"outputs": differences(given, outputs(net))}
         net.copy_from(str(folder / WEIGHTS))  # the pass has changed batch norm's statistics
@@ -80,13 +80,13 @@ def compare_pass(name: str, phase: str, folder: Path) -> dict[str, dict[str, flo
     return found
 
 
-def _load(name: str, phase: str, folder: Path):
+def _load(name: str, phase: str, folder: Path, dropout: bool):
     """Return a net with the written weights and a batch of images; its `backward` goes down to the images."""
     if phase == "TEST":
         net = nets.load_deploy(name, folder / WEIGHTS, BATCH)
         net.blobs["prob"].diff[:, 1] = 1  # of the malignant class
     else:
-        train_val = from_memory(name, BATCH)
+        train_val = from_memory(name, BATCH, dropout)
         train_val.force_backward = True
         train_val.layer.remove(next(layer for layer in train_val.layer if layer.type == "Accuracy"))  # has no backward
         net = solver(name, train_val).net
@@ -119,10 +119,10 @@ def gradients(net) -> dict[str, np.ndarray]:
     """Run a net backward and return the gradients of the parameters, by "layer number", and of the images, "data"."""
     net.clear_param_diffs()
     net.backward()
-    return _parameters(net, "diff") | {"data": net.blobs["data"].diff.copy()}
+    return parameters(net, "diff") | {"data": net.blobs["data"].diff.copy()}
 
 
-def _parameters(net, what: str) -> dict[str, np.ndarray]:
+def parameters(net, what: str) -> dict[str, np.ndarray]:
     """Return the "data" or the "diff" of all parameters, by "layer number"; batch norm's carry a mark before it."""
     marks = {layer: STATISTICS if net.layer_dict[layer].type == "BatchNorm" else "" for layer in net.params}
     return {
@@ -134,7 +134,7 @@ def _parameters(net, what: str) -> dict[str, np.ndarray]:
 
 def differences(one: Arrays, other: Arrays) -> dict[str, float]:
     """Return the relative difference of each array. KeyError where one of them has an array that the other has not."""
-    return {name: difference(one[name], other[name]) for name in {*one, *other}}
+    return {name: difference(one[name], other[name]) for name in dict.fromkeys([*one, *other])}
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
@@ -160,7 +160,7 @@ def train(name: str, folder: Path, iterations: int, rate: float, out: str) -> li
         put_images(training.net, number)
         training.step(1)
         losses.append(float(training.net.blobs["loss"].data))
-    np.savez(folder / out, **_parameters(training.net, "data"))
+    np.savez(folder / out, **parameters(training.net, "data"))
     return losses
 
 

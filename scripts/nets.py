@@ -18,6 +18,8 @@ from scripts.weights import check_fit, read_weights, shapes_of, stored_layers
 
 ROOT = Path(__file__).resolve().parent.parent
 NETS = ("baseline", "alexnet", "googlenet")
+# set_device alone does not touch a GPU that is the first; the timer does.
+TRIAL = "caffe.set_device(gpu); caffe.set_mode_gpu(); caffe.Timer().start(); print(gpu, flush=True)"
 
 
 def import_caffe():
@@ -152,18 +154,39 @@ def predict(caffe_net, inputs: np.ndarray) -> np.ndarray:
 
 def set_mode(gpu: str | None) -> None:
     """Let Caffe compute on the CPU (None) or on one GPU, given by its id; InputError when it cannot."""
+    if gpu is not None and not gpu.isdecimal():
+        raise InputError(f"--gpu {gpu}: give the id of one GPU, such as 0")
+    use(*tried(gpu))
+
+
+def tried(gpus: str | None) -> list[int | None]:
+    """Return the ids of the GPUs that were typed: "0", "0,1", or "all", every one that is visible. CPU: None, [None].
+
+    InputError when one cannot be used: that would make Caffe abort, so a child process tries them first.
+    """
+    import_caffe()
+    if gpus is None:
+        return [None]
+    wanted = "itertools.count()"  # all: up to the first that is not there
+    if gpus != "all":
+        if not all(map(str.isdecimal, gpus.split(","))):
+            raise InputError(f"--gpu {gpus}: give the id of a GPU, such as 0, of several, such as 0,1, or all")
+        wanted = list(dict.fromkeys(map(int, gpus.split(","))))
+    trial = f"import caffe, itertools\nfor gpu in {wanted}:\n    {TRIAL}"
+    child = subprocess.run([sys.executable, "-c", trial], capture_output=True, text=True)
+    usable = list(map(int, child.stdout.split()))
+    if not usable or (child.returncode and gpus != "all"):
+        no_cuda = "CPU-only" in child.stderr
+        why = "this Caffe is built without CUDA" if no_cuda else "no usable GPU of that id (see nvidia-smi)"
+        raise InputError(f"--gpu {gpus}: {why}; leave --gpu out to use the CPU")
+    return usable
+
+
+def use(gpu: int | None) -> None:
+    """Let Caffe compute on the CPU (None) or on a GPU that was tried."""
     caffe = import_caffe()
     if gpu is None:
         caffe.set_mode_cpu()
-        return
-    if not gpu.isdecimal():
-        raise InputError(f"--gpu {gpu}: give the id of one GPU, such as 0")
-    # A GPU that is not there makes Caffe abort, so a child process tries it first.
-    trial = f"import caffe; caffe.set_mode_gpu(); caffe.set_device({gpu})"
-    child = subprocess.run([sys.executable, "-c", trial], capture_output=True, text=True)
-    if child.returncode:
-        no_cuda = "CPU-only" in child.stderr
-        why = "this Caffe is built without CUDA" if no_cuda else "no usable GPU of that id (see nvidia-smi)"
-        raise InputError(f"--gpu {gpu}: {why}; leave --gpu out to use the CPU")
-    caffe.set_device(int(gpu))
-    caffe.set_mode_gpu()
+    else:
+        caffe.set_device(gpu)
+        caffe.set_mode_gpu()

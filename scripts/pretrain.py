@@ -25,10 +25,10 @@ from pathlib import Path
 from data_prep import fractals, lmdb_io, manifest, provenance
 from data_prep.mass import InputError, run
 from data_prep.whole_file import whole_file, write_json
-from scripts import batch_norm, fractal_net, nets, run_folder, snapshots
+from scripts import batch_norm, fractal_net, nets, run_folder, snapshots, training
 from scripts.settings import EVALUATIONS, Settings, val_batch_of
 from scripts.settled import settled
-from scripts.train import describe, natural, positive, train
+from scripts.train import describe, natural, positive
 
 EPOCHS = {"alexnet": 4, "googlenet": 2}
 BATCHES = {"alexnet": 64, "googlenet": 32}
@@ -59,7 +59,7 @@ def main() -> None:
     with run_folder.locked(folder):
         done, progress = snapshots.newest_whole(folder)
         if done < settings.iterations:
-            train(folder, settings, about, done, progress, again=provenance.command())
+            training.train(folder, settings, about, done, progress, again=provenance.command())
         finish(folder, settings, categories, out)
     print(f"{out}: finished; next: python scripts/train.py --net {args.net} --weights {out}")
 

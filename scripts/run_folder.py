@@ -54,7 +54,8 @@ def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Pa
     """Write the run's train_val.prototxt and solver.prototxt: the hand-written ones with the settings filled in."""
     train_val = train_val or nets.read_prototxt(nets.prototxt(settings.net, "train_val"))
     solver_source = solver or nets.solver_prototxt(settings.net)
-    for phase, split, batch in (("TRAIN", "train", settings.batch), ("TEST", "val", settings.val_batch)):
+    part = settings.batch // settings.parts
+    for phase, split, batch in (("TRAIN", "train", part), ("TEST", "val", settings.val_batch)):
         layer = nets.data_layer(train_val, phase)
         layer.data_param.source = f"{settings.data}/{split}"
         layer.data_param.batch_size = batch
@@ -71,6 +72,8 @@ def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Pa
     solver.test_interval = solver.snapshot = settings.evaluate_every or settings.epoch_iterations
     solver.snapshot_prefix = str(folder / "snapshot")
     solver.random_seed = settings.seed
+    if settings.parts > 1:
+        solver.iter_size = settings.parts
     if settings.weights:
         solver.weights.append(settings.weights)
     for name, message, source in (
@@ -87,14 +90,23 @@ def quiet_solver(folder: Path, resuming: bool) -> Iterator[Path]:
     """Yield a copy of the run's solver for pycaffe: no evaluations, snapshots and lines of its own.
 
     train.py does these itself, since Caffe only prints their results. A resumed run takes no pre-trained weights.
+    Where Caffe counts several solvers (several_gpus.py), each takes its share of the passes, and the first one alone
+    has the validation net.
     """
+    caffe = nets.import_caffe()
     solver = nets.read_prototxt(folder / SOLVER, "SolverParameter")
     solver.test_initialization = False
     solver.test_interval = solver.max_iter + 1
     solver.display = solver.snapshot = 0
     if resuming:
         del solver.weights[:]
-    path = folder / ".solver.prototxt"
+    if solver.iter_size > 1:
+        solver.iter_size //= caffe.solver_count()
+    if solver.iter_size > 1:  # NCCL would sum a layer's gradients after each pass, while the next adds to them
+        solver.layer_wise_reduce = False
+    if caffe.solver_rank() > 0:
+        del solver.test_iter[:]
+    path = folder / f".solver_{caffe.solver_rank()}.prototxt"
     path.write_text(text_format.MessageToString(solver))
     try:
         yield path
@@ -109,7 +121,7 @@ def read_run(folder: Path) -> tuple[Settings, dict]:
     """
     path = folder / "run.json"
     try:
-        content = json.loads(path.read_text())
+        content = {"parts": 1} | json.loads(path.read_text())  # runs of before batches could be divided
         settings = Settings(**{field.name: content[field.name] for field in fields(Settings)})
     except OSError:
         raise InputError(f"{folder}: no run to resume (no run.json); leave --resume out, or rm -r it first") from None

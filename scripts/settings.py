@@ -18,7 +18,8 @@ EVALUATIONS = 25  # in a run counted in iterations: enough for a curve
 class Settings:
     """What decides a run's weights, apart from code and machine; the part of run.json that a resumed run must keep.
 
-    `evaluate_every` is None where a run is counted in epochs: it is then evaluated at the end of each.
+    `evaluate_every` is None where a run is counted in epochs: it is then evaluated at the end of each. `parts` is how
+    many equal parts a batch is computed in: GPUs x passes of each (Caffe's iter_size).
     """
 
     net: str
@@ -34,6 +35,7 @@ class Settings:
     train_images: int
     val_images: int
     val_batch: int
+    parts: int = 1
 
     @property
     def epoch_iterations(self) -> int:
@@ -50,8 +52,8 @@ class Settings:
         return epochs_done > before
 
 
-def new_settings(args: argparse.Namespace) -> Settings:
-    """Return a new run's settings from what was typed, the hand-written files and the data."""
+def new_settings(args: argparse.Namespace, gpus: int = 1) -> Settings:
+    """Return a new run's settings, on this many GPUs, from what was typed, the hand-written files and the data."""
     if args.net != "baseline" and not args.weights and not args.from_scratch:
         raise InputError(
             f"--net {args.net}: starts from ImageNet weights: --weights weights/bvlc_{args.net}.caffemodel "
@@ -83,6 +85,7 @@ def new_settings(args: argparse.Namespace) -> Settings:
         train_images=images["train"],
         val_images=images["val"],
         val_batch=val_batch_of(images["val"]),
+        parts=parts_of(batch, gpus, args.iter_size or 1),
     )
 
 
@@ -91,8 +94,24 @@ def val_batch_of(images: int) -> int:
     return max(size for size in range(1, LARGEST_VAL_BATCH + 1) if images % size == 0)
 
 
-def check_same(args: argparse.Namespace, folder: Path, settings: Settings) -> None:
-    """Raise InputError when an option contradicts the run to be resumed."""
+def parts_of(batch: int, gpus: int, iter_size: int) -> int:
+    """Return how many parts a batch is computed in; InputError when they would not be equal."""
+    parts = gpus * iter_size
+    if batch % parts:
+        others = " or ".join(str(size) for size in (batch - batch % parts, batch - batch % parts + parts) if size)
+        raise InputError(
+            f"--batch {batch}: cannot be divided evenly among {gpus} GPU(s) x --iter-size {iter_size}; "
+            f"give --batch {others}, or another number of either"
+        )
+    return parts
+
+
+def check_same(args: argparse.Namespace, folder: Path, settings: Settings, gpus: int = 1) -> None:
+    """Raise InputError when an option, or the number of GPUs, contradicts the run to be resumed.
+
+    The parts of a batch stay as they were, since batch norm takes its statistics over one; which GPU computes which
+    of them may change.
+    """
     for name in ("net", "data", "weights", "from_scratch", "epochs", "iterations", "batch", "seed"):
         typed, own = getattr(args, name), getattr(settings, name)
         if typed is not None and (str(typed) if isinstance(typed, Path) else typed) != own:
@@ -100,6 +119,11 @@ def check_same(args: argparse.Namespace, folder: Path, settings: Settings) -> No
             raise InputError(
                 f"{folder}: was begun with {option} {own}, not {typed}; leave it out, or give another --out"
             )
+    if settings.parts % gpus or args.iter_size not in (None, settings.parts // gpus):
+        raise InputError(
+            f"{folder}: was begun with batches in {settings.parts} part(s), so GPUs x --iter-size must be that "
+            f"(--iter-size may be left out); give another --gpu, or another --out"
+        )
     if manifest.read_json(Path(settings.data))["digest"] != settings.data_digest:
         raise InputError(f"{settings.data}: was built anew since the run began, so it cannot be resumed; start another")
 

@@ -204,6 +204,24 @@ def test_stopped_and_resumed_run_equals_one_that_never_stopped(net, sent, root):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_stop_within_an_evaluation_saves_when_it_is_done(sent, root):
+    code = (
+        "import os, sys; from scripts import train, training; evaluate = training.evaluate; "
+        f"training.evaluate = lambda *given: os.kill(os.getpid(), {int(sent)}) or evaluate(*given); "
+        "sys.exit(train.run(train.main))"
+    )
+    command = [sys.executable, "-c", code, "--net", "baseline", "--batch", "2", "--iterations", "50"]
+    environment = os.environ | {"PYTHONPATH": str(nets.ROOT)}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 128 + sent, done.stderr
+    folder = root / "runs" / "baseline"
+    assert [row["iteration"] for row in log(folder)] == ["2"]
+    assert snapshots.newest_whole(folder)[0] == 2
+    assert done.stderr.startswith("stopped after iteration 2 of 50; to go on: ")
+
+
+@pytest.mark.slow
 def test_killed_run_goes_on_from_its_last_whole_snapshot(root):
     options = ("--net", "baseline", "--batch", "2", "--iterations", "5")
     assert train(root, *options, "--out", "runs/whole")[0] == 0
@@ -290,6 +308,25 @@ def test_run_files_hold_the_settings(tmp_path):
     assert list(solver.weights) == ["weights/x.caffemodel"]
     assert solver.net == str(tmp_path / "train_val.prototxt")
     assert (solver.type, round(solver.base_lr, 6)) == ("Adam", 0.001)
+    assert not solver.HasField("iter_size")
+
+
+def test_divided_batch_keeps_rate_and_length(tmp_path):
+    run_folder.write_prototxts(tmp_path / "whole", settings())
+    run_folder.write_prototxts(tmp_path / "divided", settings(parts=4))
+    nets_, solvers = (
+        [nets.read_prototxt(tmp_path / name / file, message) for name in ("whole", "divided")]
+        for file, message in (("train_val.prototxt", "NetParameter"), ("solver.prototxt", "SolverParameter"))
+    )
+    assert [nets.data_layer(net, "TRAIN").data_param.batch_size for net in nets_] == [4, 1]
+    assert [solver.iter_size for solver in solvers] == [1, 4]
+    nets.data_layer(nets_[1], "TRAIN").data_param.batch_size = 4
+    for solver in solvers:
+        solver.ClearField("iter_size")
+        for name in ("net", "snapshot_prefix"):
+            setattr(solver, name, getattr(solver, name).replace("divided", "whole"))
+    assert nets_[0] == nets_[1]
+    assert solvers[0] == solvers[1]
 
 
 @pytest.mark.slow
@@ -349,6 +386,11 @@ def test_database_that_is_not_there_or_not_finished(root):
 
 def test_gpu_that_is_not_there(root):
     assert "--gpu 99" in fails(root, "--net", "baseline", "--gpu", "99")
+    assert not (root / "runs").exists()
+
+
+def test_batch_that_cannot_be_divided(root):
+    assert "give --batch 4 or 6" in fails(root, "--net", "baseline", "--batch", "5", "--iter-size", "2")
     assert not (root / "runs").exists()
 
 

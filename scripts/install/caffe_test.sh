@@ -4,6 +4,10 @@
 # - pycaffe's own tests, on the Caffe in .venv;
 # - scripts/same_caffe.py: the three nets in our Caffe and in stock Caffe.
 # What is built for it stays under the cache folder until something of Caffe changes: 130 MB.
+#
+#   caffe_test.sh --cuda         only builds the C++ tests of the Caffe with GPU code that .venv has, for this machine's
+#                                GPUs; scripts/gpu_check.py finds them and runs them
+#   CUDA_ARCH_BIN="75 86"        compute capabilities to build them for, in place of this machine's
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 build=$cache/test
 
@@ -45,6 +49,8 @@ get_tests() {
     patch_source
     draw_images
     (cd "$build/source/python/caffe/test" && rm "${left_out_of_pycaffe[@]}")
+    # Tests nothing: it prints what a GPU is, some of which CUDA 13 no longer tells.
+    rm "$build/source/src/caffe/test/test_platform.cpp"
     # libcaffe is compiled with our flags; the tests themselves need not be fast, and take half as long this way.
     sed -i '1i add_compile_options(-O0)' "$build/source/src/caffe/test/CMakeLists.txt"
 }
@@ -70,6 +76,47 @@ run_pycaffe_tests() {
     "$root/.venv/bin/python" -m unittest discover
 }
 
+# Writes what starts the GPU's tests, from anywhere: they read their files from the source's root, and their CUDA is that
+# of .venv.
+write_launcher() {
+    local site=$root/.venv/lib/python3.11/site-packages
+    cat >"$build/run" <<END
+#!/usr/bin/env bash
+cd "$build/source"
+export OMP_WAIT_POLICY=passive LD_LIBRARY_PATH="$build/tests/lib${run_path//@/$site}"
+exec "$build/tests/test/test.testbin" "\$@"
+END
+    chmod +x "$build/run"
+}
+
+# The launcher comes last: where it is, the tests are whole.
+make_cuda_tests() {
+    local wanted
+    find_kind
+    wants --cuda || die "the Caffe in .venv has no GPU code; first: scripts/install/setup.sh --cuda"
+    main
+    archs=$(find_archs)
+    build=$cache/test-cuda
+    choose cuda
+    log=$cache/caffe-test.log
+    : >"$log"
+    wanted="$(caffe_key) $(sha256sum <"${BASH_SOURCE[0]}")"
+    if [[ ! -f $build/stamp || $(<"$build/stamp") != "$wanted" ]]; then
+        step "Getting Caffe's own tests" get_tests
+        step "Getting CUDA's compiler, for the time of the build" get_toolkit
+        step "Building the tests for compute capability $archs, some minutes" build_tests tests
+        rm -rf "$build/cuda"
+        write_launcher
+        echo "$wanted" >"$build/stamp"
+    fi
+    echo "Ready; next: python scripts/gpu_check.py"
+}
+
+[[ $# == 0 || $* == --cuda ]] || die "$*: there is no such option; there is --cuda"
+if [[ $* == --cuda ]]; then
+    make_cuda_tests
+    exit
+fi
 main --stock
 choose ours
 key=$(caffe_key)
