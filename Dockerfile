@@ -28,7 +28,8 @@ COPY scripts/install scripts/install
 FROM builder AS cpu-builder
 RUN --mount=type=secret,id=ca,target=/run/ca.crt \
     if [ -s /run/ca.crt ]; then export PIP_CERT=/run/ca.crt; fi \
-    && CAFFE_PORTABLE=1 scripts/install/setup.sh
+    && CAFFE_PORTABLE=1 scripts/install/setup.sh \
+    && rm -rf /root/.cache
 
 
 # CUDA's libraries are most of the image. Set apart, they stay as they are when the rest of .venv changes.
@@ -40,7 +41,8 @@ RUN --mount=type=secret,id=ca,target=/run/ca.crt \
     && .venv/bin/pip uninstall -y -r requirements-dev.txt \
     && mv .venv/lib/python3.11/site-packages/nvidia /opt/nvidia \
     && find /opt/nvidia -name include -prune -exec rm -r {} + \
-    && find /opt/nvidia -name '*.a' -delete
+    && find /opt/nvidia -name '*.a' -delete \
+    && rm -rf /root/.cache
 
 
 FROM scratch AS project

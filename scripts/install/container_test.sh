@@ -57,10 +57,12 @@ build_image() {
     "${buildah[@]}" build --isolation chroot --target "$target" --tag "$image:$target" "${options[@]}" "$root"
 }
 
-# as USER: the runs that follow are this user's, in a new container, with a folder of the user's own as /data.
+# as USER: the runs that follow are this user's, in a new container, with a folder of the user's own as /data. Former
+# containers, the builders' too, give their disk space back.
 as() {
     user=$1
     data=$work/$target/data-$user
+    "${buildah[@]}" rm --all >/dev/null
     container=$("${buildah[@]}" from "localhost/$image:$target")
     install -d -o "$user" -g "$user" "$data"
 }
