@@ -20,6 +20,12 @@ ROOT = Path(__file__).resolve().parent.parent
 NETS = ("baseline", "alexnet", "googlenet")
 # set_device alone does not touch a GPU that is the first; the timer does.
 TRIAL = "caffe.set_device(gpu); caffe.set_mode_gpu(); caffe.Timer().start(); print(gpu, flush=True)"
+REFUSALS = {
+    "CPU-only": "this Caffe is built without CUDA; for one with it: scripts/install/setup.sh --cuda",
+    "driver version": "no driver for CUDA 13 answers; see nvidia-smi; a container wants docker run --gpus all",
+    "": "no usable GPU of that id; see nvidia-smi",
+}
+"""What is said of the GPU that Caffe refuses, by what Caffe says."""
 
 
 def import_caffe():
@@ -176,8 +182,7 @@ def tried(gpus: str | None) -> list[int | None]:
     child = subprocess.run([sys.executable, "-c", trial], capture_output=True, text=True)
     usable = list(map(int, child.stdout.split()))
     if not usable or (child.returncode and gpus != "all"):
-        no_cuda = "CPU-only" in child.stderr
-        why = "this Caffe is built without CUDA" if no_cuda else "no usable GPU of that id (see nvidia-smi)"
+        why = next(why for said, why in REFUSALS.items() if said in child.stderr)
         raise InputError(f"--gpu {gpus}: {why}; leave --gpu out to use the CPU")
     return usable
 

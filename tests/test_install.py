@@ -136,6 +136,21 @@ print(library.openblas_get_parallel(), any("{OPENBLAS}/libopenblas" in line for 
     assert run(sys.executable, "-c", code).stdout == "2 True\n"  # 2: OpenMP
 
 
+@ours
+def test_the_way_back_through_max_pooling_of_nan_stays_in_its_channel(tmp_path):
+    (tmp_path / "net.prototxt").write_text(
+        "force_backward: true "
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 2, 2, 2] } } }'
+        'layer { name: "pool" type: "Pooling" bottom: "data" top: "pool" pooling_param { kernel_size: 2 stride: 2 } }'
+    )
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
+    net.blobs["data"].data[0] = [[[4, 1], [1, 1]], np.full((2, 2), np.nan)]
+    net.forward()
+    net.blobs["pool"].diff[...] = 1
+    net.backward()
+    assert net.blobs["data"].diff[0].tolist() == [[[1, 0], [0, 0]], [[0, 0], [0, 0]]]
+
+
 def test_patches_are_numbered_and_each_opens_with_its_reason():
     for folder, first in (("build", 1), ("speed", 101), ("cuda", 201)):
         patches = PATCHES[folder]
