@@ -16,6 +16,9 @@ test: lint  ## setup, lint, then every test
 caffe-test:  ## Caffe's own tests on our Caffe, and the nets against stock Caffe's; 25 minutes on two cores, then 10
 	@scripts/install/caffe_test.sh
 
+container-test:  ## build the Dockerfile's images without Docker Engine and use them; as root, an hour on two cores
+	@scripts/install/container_test.sh
+
 lint: setup  ## check the Python files' style
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -24,4 +27,4 @@ clean:  ## remove .venv and what tools left; keeps data, weights, runs and the c
 	rm -rf .venv .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help setup demo reproduce-quick test caffe-test lint clean
+.PHONY: help setup demo reproduce-quick test caffe-test container-test lint clean

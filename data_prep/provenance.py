@@ -12,12 +12,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def commit() -> str:
-    """Return the checkout's commit, with "-dirty" when tracked files differ from it; "unknown" outside a checkout."""
+    """Return the checkout's commit, with "-dirty" when tracked files differ from it.
+
+    Outside a checkout it is what BREAST_MASS_COMMIT says, which a container's build sets, else "unknown".
+    """
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return os.environ.get("BREAST_MASS_COMMIT", "unknown")
 
 
 def command() -> str:

@@ -27,6 +27,8 @@ NOT_MEASURED = {
     "12.12": "a release of Debian",
 }
 
+pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the committed results are not here: an image has none")
+
 
 def named(path: Path) -> str:
     return "/".join(path.relative_to(ROOT / "results").parts)
