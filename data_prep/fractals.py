@@ -3,7 +3,7 @@
     python data_prep/fractals.py                             # data/fractals: 100 categories, 20,000 + 1,000 images
     python data_prep/fractals.py --out data/few --categories 10 --images 500 --seed 2
 
-A category is a random iterated function system (ifs.py); its images show the system's attractor with the parameters
+A category is a random iterated function system (iterated_functions.py); its images show the system's attractor with the parameters
 jittered, turned and mirrored. The folder holds the LMDBs train/ and val/ (128 x 128, labelled with the category),
 sheet.png with examples, a category a row, and manifest.json. The same arguments give the same digest, whatever the
 number of workers. A folder that holds the very set asked for is left as it is.
@@ -22,10 +22,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data_prep import ifs, lmdb_io, manifest, provenance
-from data_prep.mass import InputError, run
+from data_prep.core import provenance
+from data_prep.core.process_pool import worker_pool
+from data_prep.core.records import InputError, run
+from data_prep.database import lmdb_io, manifest
 from data_prep.new_folder import new_folder
-from data_prep.workers import worker_pool
+from data_prep.synthesis import iterated_functions
 
 DEFAULT = Path("data/fractals")
 DEFAULTS = {"categories": 100, "images": 20_000, "seed": 1}
@@ -129,7 +131,7 @@ def write(folder: Path, categories: int, each: int, seed: int, pool: Executor) -
                 yield from records
                 bar.update(len(records))
 
-    return lmdb_io.write(folder, packed(), ifs.SIZE, total)
+    return lmdb_io.write(folder, packed(), iterated_functions.SIZE, total)
 
 
 def draw_records(seed: int, split: str, indices: range, numbers: list[tuple[int, int]]) -> list[lmdb_io.Packed]:
@@ -147,13 +149,13 @@ def draw_records(seed: int, split: str, indices: range, numbers: list[tuple[int,
 def draw(seed: int, split: str, category: int, number: int) -> np.ndarray:
     """Return an image of the set, (128, 128) uint8; it depends on these arguments alone."""
     rng = np.random.default_rng([seed, split == "val", category, number])
-    return ifs.draw_picture(system_of(seed, category), rng)
+    return iterated_functions.draw_picture(system_of(seed, category), rng)
 
 
 @cache
 def system_of(seed: int, category: int) -> np.ndarray:
     """Return a category's iterated function system."""
-    return ifs.draw_system(np.random.default_rng([seed, category]))
+    return iterated_functions.draw_system(np.random.default_rng([seed, category]))
 
 
 def sheet(rows: int, columns: int, seed: int) -> np.ndarray:

@@ -25,8 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.convert import LeftOut, Row, convert, find
-from data_prep.mass import InputError, run
+from data_prep.core.records import InputError, run
+from data_prep.sources.box_csv import LeftOut, Row, convert, find
 from data_prep.tables import read_table
 
 FILM = re.compile(r"(\d+)_([0-9a-f]+)_MG_")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data_prep.mass import InputError
+from data_prep.core.records import InputError
 from data_prep.walk import UNFINISHED
 
 

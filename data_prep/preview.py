@@ -19,11 +19,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
-from data_prep import crops, lmdb_io, manifest
-from data_prep.crops import SIZE, Window
-from data_prep.mass import LABELS, InputError, run
-from data_prep.split import SPLITS
-from data_prep.whole_file import whole_file
+from data_prep.core.files import whole_file
+from data_prep.core.records import LABELS, InputError, run
+from data_prep.database import context_crops, lmdb_io, manifest
+from data_prep.database.context_crops import SIZE, Window
+from data_prep.database.split import SPLITS
 
 CLASSES = ("benign", "malignant")
 FIG1_ROWS, FIG1_COLUMNS = 2, 2  # of each class
@@ -147,7 +147,7 @@ def draw_image(axes: Axes, sample: Sample) -> None:
 
 def box_corners(sample: Sample) -> list[tuple[float, float]]:
     """Return the corners of the mass's box in the record's pixels, turned as the record is."""
-    return [crops.place(sample.window, *corner) for corner in manifest.box_of(sample.row).corners]
+    return [context_crops.place(sample.window, *corner) for corner in manifest.box_of(sample.row).corners]
 
 
 def heading(content: dict) -> str:

@@ -5,8 +5,8 @@
     python data_prep/synthetic.py --out data/other --patients 300 --seed 2
 
 For a machine without DDSM, and for tests. Every case has the CC and the MLO film of one breast, most with one mass seen
-in both. All four scanner calibrations of DDSM occur. The pictures come from random numbers alone (phantom.py,
-lesion.py): what a net reaches on them says nothing about real mammograms. The same arguments make the same bytes,
+in both. All four scanner calibrations of DDSM occur. The pictures come from random numbers alone (breast_phantom.py,
+lesions.py): what a net reaches on them says nothing about real mammograms. The same arguments make the same bytes,
 whatever the number of workers. A folder that holds the very set asked for is left as it is.
 """
 
@@ -23,11 +23,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data_prep import ddsm, lesion, ljpeg, phantom
-from data_prep.lesion import Lesion
-from data_prep.mass import InputError, run
+from data_prep.core.process_pool import worker_pool
+from data_prep.core.records import InputError, run
+from data_prep.formats import ljpeg
 from data_prep.new_folder import new_folder
-from data_prep.workers import worker_pool
+from data_prep.sources import ddsm
+from data_prep.synthesis import breast_phantom
+from data_prep.synthesis import lesions as lesions_module
+from data_prep.synthesis.lesions import Lesion
 
 DEFAULTS = {"patients": 120, "seed": 1, "resolution": 100.0}
 DRAWING = 1
@@ -43,7 +46,7 @@ PREDICTOR = 7  # one that only the PVRG codec decodes rightly (see ljpeg.py), so
 class Scanner:
     """A digitizer at a hospital: case letter, DIGITIZER line, bits, noise (in optical density).
 
-    `grey` gives grey levels from optical density, the inverse of the calibration in density.py.
+    `grey` gives grey levels from optical density, the inverse of the calibration in optical_density.py.
     """
 
     letter: str
@@ -164,7 +167,7 @@ def write_case(root: Path, index: int, seed: int, resolution: float) -> None:
     (film_rng,) = rng.spawn(1)  # for what depends on the film's size, so that the patient is the same at any resolution
     scanner = SCANNERS[index % len(SCANNERS)]
     side = str(rng.choice(["LEFT", "RIGHT"]))
-    anatomy = phantom.draw_anatomy(rng)
+    anatomy = breast_phantom.draw_anatomy(rng)
     lesions = draw_lesions(malignant=bool(index % 2), rng=rng)
     name = f"{scanner.letter}-{5001 + index}-1"
     folder = root / "cases" / f"case{index + 1:04d}"
@@ -174,9 +177,9 @@ def write_case(root: Path, index: int, seed: int, resolution: float) -> None:
     views = []
     for projection in ("CC", "MLO"):
         stem = f"{name.replace('-', '_')}.{side}_{projection}"
-        view = phantom.draw_view(anatomy, projection, rng)
+        view = breast_phantom.draw_view(anatomy, projection, rng)
         outlines = _draw_lesions(view, lesions, depths, rng) if seen_in in ("both", projection) else []
-        film = phantom.develop(view, anatomy, side, resolution / 1000, film_rng)
+        film = breast_phantom.develop(view, anatomy, side, resolution / 1000, film_rng)
         ljpeg.encode(digitize(film, scanner, film_rng), folder / f"{stem}.LJPEG", scanner.bits, PREDICTOR)
         if outlines:
             pixels = [_on_film(outline, side, film.shape, resolution / 1000) for outline in outlines]
@@ -189,28 +192,28 @@ def write_case(root: Path, index: int, seed: int, resolution: float) -> None:
 
 def draw_lesions(malignant: bool, rng: np.random.Generator) -> list[Lesion]:
     """A patient's abnormalities: nearly always one mass, sometimes a second, an unproven one, or calcifications."""
-    lesions = [lesion.draw_mass(rng, malignant)]
+    lesions = [lesions_module.draw_mass(rng, malignant)]
     if rng.uniform() < 0.04:
-        lesions[0] = lesion.unproven(lesions[0])
+        lesions[0] = lesions_module.unproven(lesions[0])
     if rng.uniform() < 0.08:
-        lesions.append(lesion.draw_mass(rng, bool(rng.uniform() < (0.8 if malignant else 0.1))))
+        lesions.append(lesions_module.draw_mass(rng, bool(rng.uniform() < (0.8 if malignant else 0.1))))
     if rng.uniform() < 0.06:
-        lesions.append(lesion.draw_calcification(rng))
+        lesions.append(lesions_module.draw_calcification(rng))
     if rng.uniform() < 0.03:
-        lesions[0] = lesion.draw_calcification(rng)
+        lesions[0] = lesions_module.draw_calcification(rng)
     return lesions
 
 
 def _draw_lesions(
-    view: phantom.View, lesions: list[Lesion], depths: list[float | None], rng: np.random.Generator
+    view: breast_phantom.View, lesions: list[Lesion], depths: list[float | None], rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Place and draw the lesions in a view, noting their distance from the nipple for the other; their outlines."""
     taken, outlines = [], []
     for number, each in enumerate(lesions):
-        centre = lesion.place(view, each, depths[number], taken, rng)
+        centre = lesions_module.place(view, each, depths[number], taken, rng)
         depths[number] = float(np.hypot(centre[0] - view.nipple[0], centre[1] - view.nipple[1]))
         taken.append((*centre, each.diameter / 2))
-        outlines.append(lesion.draw(view, each, centre, rng))
+        outlines.append(lesions_module.draw(view, each, centre, rng))
     return outlines
 
 

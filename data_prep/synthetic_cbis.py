@@ -27,11 +27,13 @@ from pydicom.uid import (
 )
 from tqdm import tqdm
 
-from data_prep import cbis, ddsm, density, ljpeg, synthetic
-from data_prep.mass import Film, Mass, run
+from data_prep import synthetic
+from data_prep.core.process_pool import worker_pool
+from data_prep.core.records import Film, Mass, run
+from data_prep.formats import ljpeg, optical_density
 from data_prep.new_folder import new_folder
+from data_prep.sources import cbis_ddsm, ddsm
 from data_prep.walk import walk
-from data_prep.workers import worker_pool
 
 CSV_COLUMNS = (
     *("patient_id", "breast_density", "left or right breast", "image view", "abnormality id", "abnormality type"),
@@ -74,7 +76,7 @@ def main() -> None:
 def is_synthetic(root: Path) -> bool:
     """Whether any CSV below `root` is of a synthetic set, wherever it was moved."""
     files = (folder / name for folder, names in walk(root) for name in names) if root.is_dir() else ()
-    return any(synthetic.FILM_TYPE in path.read_text("latin-1") for path in files if path.match(cbis.CSV_NAMES))
+    return any(synthetic.FILM_TYPE in path.read_text("latin-1") for path in files if path.match(cbis_ddsm.CSV_NAMES))
 
 
 def film_jobs(masses: list[Mass]) -> list[Job]:
@@ -96,8 +98,10 @@ def film_jobs(masses: list[Mass]) -> list[Job]:
 def write_film(root: Path, job: Job) -> list[dict[str, str]]:
     """Write a film and its masses' crops and masks; return their rows of the CSV."""
     film = job.masses[0].film
-    optical = density.optical_density(ljpeg.decode(film.path), film.scanner)
-    grey = np.rint((density.OD_MAX - optical) / (density.OD_MAX - density.OD_MIN) * 65535).astype(np.uint16)
+    optical = optical_density.optical_density(ljpeg.decode(film.path), film.scanner)
+    grey = np.rint(
+        (optical_density.OD_MAX - optical) / (optical_density.OD_MAX - optical_density.OD_MIN) * 65535
+    ).astype(np.uint16)
     image = write_image(root, job.layout, job.name, FULL, {"000000.dcm": grey}, job.habits[0])
     rows = []
     for number, (mass, habit) in enumerate(zip(job.masses, job.habits, strict=True), start=1):
@@ -166,7 +170,7 @@ def dataset(pixels: np.ndarray, photometric: str = "MONOCHROME2") -> Dataset:
 
 
 def _row(name: str, number: int, mass: Mass) -> dict[str, str]:
-    _, patient, side, view = cbis.NAME.match(name).groups()
+    _, patient, side, view = cbis_ddsm.NAME.match(name).groups()
     values = (patient, "2", side, view, number, "mass", mass.shape, mass.margins, mass.assessment, mass.pathology)
     return dict(zip(CSV_COLUMNS, (*values, mass.subtlety), strict=False)) | {"film type": synthetic.FILM_TYPE}
 

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from data_prep.mass import InputError
+from data_prep.core.records import InputError
 
 
 def read_table(path: Path, delimiter: str = ",") -> list[dict[str, str]]:

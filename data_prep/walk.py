@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.mass import InputError
+from data_prep.core.records import InputError
 
 UNFINISHED = "unfinished"
 """How the name of a folder ends that new_folder.py or fetch_cbis.py is filling: its files may be half-written."""

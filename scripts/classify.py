@@ -19,36 +19,38 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import boxes, crops, manifest, one_film
-from data_prep.mass import Film, InputError, run
-from data_prep.whole_file import whole_file
-from scripts import chosen as choice
-from scripts import figures, mass_place, nets, paper, saliency
-from scripts.score_table import SOURCES
+from data_prep.core.files import whole_file
+from data_prep.core.records import Film, InputError, run
+from data_prep.database import context_crops, manifest
+from data_prep.sources import csv_boxes, single_film
+from scripts import saliency
+from scripts.evaluation import paper_results, plots, saliency_zones, selection
+from scripts.evaluation.evaluation_table import SOURCES
+from scripts.nets import definitions
 
 
 def main() -> None:
     """Choose, read, judge, print, draw."""
     args = parse_args()
-    trained = choice.choose_net(args)
+    trained = selection.choose_net(args)
     if args.net not in (None, trained.net):
         raise InputError(f"{trained.weights}: holds {trained.net}, not --net {args.net}; give a snapshot of that net")
     out = args.out or Path(f"{args.film.stem}_{trained.net}.png")
     check_out(out, [args.film, args.mask, args.overlay])
     data = args.data or trained.trained_on
     content = training_of(trained, data)
-    kind = one_film.kind_of(args.film, content["source"])
+    kind = single_film.kind_of(args.film, content["source"])
     film, masses = marks(args, kind)
     for warning in doubts(trained, data, content, kind):
         print(f"warning: {warning}", file=sys.stderr)
-    nets.set_mode(args.gpu)
-    image = one_film.load(film, kind)
+    definitions.set_mode(args.gpu)
+    image = single_film.load(film, kind)
     judged = judge(trained, data, content["context"], image, film, masses)
     for mass in judged:
         print(f"{mass.name}: {mass.verdict}")
-    heading = f"{paper.TITLES[trained.net]}, trained on {SOURCES[content['source']]}"
+    heading = f"{paper_results.TITLES[trained.net]}, trained on {SOURCES[content['source']]}"
     with whole_file(out) as path:
-        figures.classified(heading, image, (film.width, film.height), judged).savefig(path, format="png")
+        plots.classified(heading, image, (film.width, film.height), judged).savefig(path, format="png")
     print(f"picture: {out}")
 
 
@@ -61,20 +63,22 @@ def parse_args() -> argparse.Namespace:
     mark.add_argument("--mask", type=Path, help="image of the film's size that is black but for the mass")
     mark.add_argument("--overlay", type=Path, help="a DDSM film's .OVERLAY: every mass in it")
     parser.add_argument("--film-size", type=size, metavar="W,H", help="of an image that was squashed: the film's")
-    parser.add_argument("--net", choices=nets.NETS, help="which net the snapshot must hold (default: it says itself)")
-    choice.add_net_arguments(parser)
+    parser.add_argument(
+        "--net", choices=definitions.NETS, help="which net the snapshot must hold (default: it says itself)"
+    )
+    selection.add_net_arguments(parser)
     parser.add_argument("--data", type=Path, help="database that the net was trained on (default: the run's)")
     parser.add_argument("--out", type=Path, help="PNG file (default: FILM_NET.png in this folder)")
     return parser.parse_args()
 
 
 def box(text: str) -> dict[str, str]:
-    """Parse "410,622,180,150" into columns of data_prep/boxes.py."""
-    return _row(text, boxes.BOX)
+    """Parse "410,622,180,150" into columns of data_prep/sources/csv_boxes.py."""
+    return _row(text, csv_boxes.BOX)
 
 
 def size(text: str) -> dict[str, str]:
-    """Parse "3000,4800" into columns of data_prep/boxes.py."""
+    """Parse "3000,4800" into columns of data_prep/sources/csv_boxes.py."""
     if min(map(float, text.split(","))) < 1:
         raise ValueError
     return _row(text, ("film_width", "film_height"))
@@ -91,7 +95,7 @@ def check_out(out: Path, inputs: list[Path | None]) -> None:
         raise InputError(f"{out}: is one of the images given; choose another --out")
 
 
-def training_of(trained: choice.Trained, data: Path) -> dict:
+def training_of(trained: selection.Trained, data: Path) -> dict:
     """Return manifest.json of the database that the net was trained on, and print what it says of it."""
     if not (data / manifest.JSON).is_file():
         raise InputError(
@@ -102,7 +106,7 @@ def training_of(trained: choice.Trained, data: Path) -> dict:
     return content
 
 
-def doubts(trained: choice.Trained, data: Path, content: dict, kind: str) -> list[str]:
+def doubts(trained: selection.Trained, data: Path, content: dict, kind: str) -> list[str]:
     """Return why the net may be shown this film otherwise than the films that it learnt from."""
     found = []
     if trained.run.get("data_digest", content["digest"]) != content["digest"]:
@@ -113,43 +117,48 @@ def doubts(trained: choice.Trained, data: Path, content: dict, kind: str) -> lis
     return found
 
 
-def marks(args: argparse.Namespace, kind: str) -> tuple[Film, list[one_film.Marked]]:
+def marks(args: argparse.Namespace, kind: str) -> tuple[Film, list[single_film.Marked]]:
     """Return the film and the masses that are marked on it; say which lesions of an .OVERLAY are none."""
     if kind == "ddsm" and args.film_size:
         raise InputError(f"{args.film}: its .ics gives the film's size; leave --film-size out")
     if not args.overlay:
         marked = args.box or {"mask": str(args.mask)}
-        return one_film.by_row(args.film, kind, marked | (args.film_size or {}))
-    film, masses, left_out = one_film.by_overlay(args.film, kind, args.overlay)
+        return single_film.by_row(args.film, kind, marked | (args.film_size or {}))
+    film, masses, left_out = single_film.by_overlay(args.film, kind, args.overlay)
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     return film, masses
 
 
 def judge(
-    trained: choice.Trained, data: Path, context: str, image: np.ndarray, film: Film, masses: list[one_film.Marked]
-) -> list[figures.Judged]:
+    trained: selection.Trained,
+    data: Path,
+    context: str,
+    image: np.ndarray,
+    film: Film,
+    masses: list[single_film.Marked],
+) -> list[plots.Judged]:
     """Return each mass with its probability, the crop that the net sees, and its saliency map.
 
     `image` is the stored film, uint8 (rows, columns); the mean that the net wants is that of `data`.
     """
-    windows = [crops.context_window(mass.box, context) for mass in masses]
-    stored = np.stack([crops.warp(image, film, window) for window in windows])
-    inputs = nets.preprocess(trained.net, stored, data)
+    windows = [context_crops.context_window(mass.box, context) for mass in masses]
+    stored = np.stack([context_crops.warp(image, film, window) for window in windows])
+    inputs = definitions.preprocess(trained.net, stored, data)
     # in eval.py's batch, for in one of another size the last bits of a sum differ
-    net = nets.load_deploy(trained.net, trained.weights, choice.BATCH)
-    probabilities = nets.predict(net, inputs)[:, 1]
-    choice.check_numbers(trained, probabilities)
+    net = definitions.load_deploy(trained.net, trained.weights, selection.BATCH)
+    probabilities = definitions.predict(net, inputs)[:, 1]
+    selection.check_numbers(trained, probabilities)
     found = saliency.explain(net, inputs, "predicted")
-    seen = nets.centre_crop(stored, inputs.shape[-1])
+    seen = definitions.centre_crop(stored, inputs.shape[-1])
     return [
-        figures.Judged(
+        plots.Judged(
             name=mass.name,
             probability=float(probabilities[i]),
             of_class=saliency.CLASSES[found["classes"][i]],
             outline=mass.outline,
             window=windows[i],
-            outline_seen=mass_place.seen(windows[i], mass.outline, seen.shape[-1]),
+            outline_seen=saliency_zones.seen(windows[i], mass.outline, seen.shape[-1]),
             crop=seen[i],
             heat=found["maps"][i],
         )

@@ -19,11 +19,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep import lmdb_io, manifest
-from data_prep.mass import run
-from data_prep.whole_file import whole_file
-from scripts import chosen as choice
-from scripts import figures, nets
+from data_prep.core.files import whole_file
+from data_prep.core.records import run
+from data_prep.database import lmdb_io, manifest
+from scripts.evaluation import plots, selection
+from scripts.nets import definitions
 from scripts.saliency import explain
 
 FIELDS = ("mass_id", "patient", "pathology", "label", "probability", "predicted", "outcome")
@@ -36,31 +36,31 @@ TILE = 112
 
 def main() -> None:
     """Choose, explain all, write."""
-    args = choice.parser(__doc__, split="test").parse_args()
-    chosen = choice.choose(args)
-    out = choice.out_folder(chosen, args.out, "gallery")
-    nets.set_mode(args.gpu)
+    args = selection.parser(__doc__, split="test").parse_args()
+    chosen = selection.choose(args)
+    out = selection.out_folder(chosen, args.out, "gallery")
+    definitions.set_mode(args.gpu)
     rows, crops, maps = zip(*tiles(chosen), strict=True)
     write(out, list(rows), {"crops": sheet(crops), "maps": sheet(maps)})
     print(f"{out}: {', '.join(FILES)}")
 
 
-def tiles(chosen: choice.Chosen) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
+def tiles(chosen: selection.Chosen) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
     """Yield for each mass, by its id, a row of FIELDS, its crop and its map, (TILE, TILE) uint8 each.
 
     A mass stands for its first record.
     """
     first: dict[str, lmdb_io.Record] = {}
-    for record in choice.records(chosen):
+    for record in selection.records(chosen):
         first.setdefault(lmdb_io.mass_id_of(record.key), record)
     about, masses = manifest.read_csv(chosen.data), sorted(first)
-    net = nets.load_deploy(chosen.net, chosen.weights, choice.BATCH)
+    net = definitions.load_deploy(chosen.net, chosen.weights, selection.BATCH)
     with tqdm(total=len(masses), unit="mass", disable=None) as bar:
-        for start in range(0, len(masses), choice.BATCH):
-            some = masses[start : start + choice.BATCH]
+        for start in range(0, len(masses), selection.BATCH):
+            some = masses[start : start + selection.BATCH]
             images = np.stack([first[mass].image for mass in some])
-            found = explain(net, nets.preprocess(chosen.net, images, chosen.mean_folder), "predicted")
-            choice.check_numbers(chosen, found["scores"])
+            found = explain(net, definitions.preprocess(chosen.net, images, chosen.mean_folder), "predicted")
+            selection.check_numbers(chosen, found["scores"])
             for place, mass in enumerate(some):
                 label, predicted = first[mass].label, int(found["classes"][place])
                 known = {"label": label, "probability": float(found["probabilities"][place, 1]), "predicted": predicted}
@@ -83,17 +83,19 @@ def crop_tile(image: np.ndarray) -> np.ndarray:
 def map_tile(saliency: np.ndarray) -> np.ndarray:
     """Return a map's middle in small, as bright as in saliency.py's figure."""
     small = shrink(saliency)
-    return stretch(small, 0, np.percentile(small, figures.BRIGHTEST))
+    return stretch(small, 0, np.percentile(small, plots.BRIGHTEST))
 
 
 def shrink(pixels: np.ndarray) -> np.ndarray:
     """Return the middle SEEN x SEEN as (TILE, TILE) float32, by area."""
-    return cv2.resize(nets.centre_crop(pixels, SEEN).astype(np.float32), (TILE, TILE), interpolation=cv2.INTER_AREA)
+    return cv2.resize(
+        definitions.centre_crop(pixels, SEEN).astype(np.float32), (TILE, TILE), interpolation=cv2.INTER_AREA
+    )
 
 
 def stretch(pixels: np.ndarray, black: float, white: float) -> np.ndarray:
     """Return pixels as uint8, `black` as 0 and `white` as 255."""
-    return (255 * np.clip((pixels - black) / max(white - black, figures.TINY), 0, 1)).round().astype(np.uint8)
+    return (255 * np.clip((pixels - black) / max(white - black, plots.TINY), 0, 1)).round().astype(np.uint8)
 
 
 def sheet(some: tuple[np.ndarray, ...]) -> np.ndarray:

@@ -25,14 +25,16 @@ from pathlib import Path
 import jinja2
 from tqdm import tqdm
 
-from data_prep import provenance
-from data_prep.mass import InputError, one_line, run
-from data_prep.whole_file import whole_file
-from scripts import caffe_runs, cuda_runtime, gpu_outcome, gpu_parts, gpu_unit_tests, nets
-from scripts.benchmark_page import spread
+from data_prep.core import provenance
+from data_prep.core.files import whole_file
+from data_prep.core.records import InputError, one_line, run
+from scripts.benchmarks import compare_nets
+from scripts.benchmarks.measurements import own_batch
+from scripts.gpu_checks import caffe_unit_tests, cuda_runtime, isolated_runs, verdicts
+from scripts.nets import definitions
 from scripts.report import TEMPLATES
+from scripts.reporting.benchmark_page import spread
 from scripts.same_caffe import PASSES
-from scripts.speed_parts import own_batch
 
 OUT = Path("runs/gpu_check.md")
 ITERATIONS = 20
@@ -51,14 +53,14 @@ def main() -> None:
     machine = describe(gpu)
     with tempfile.TemporaryDirectory() as folder:
         parts = plan(args, gpu, Path(folder))
-        outcomes = {name: gpu_outcome.not_run("the check was ended before it") for name in parts}
+        outcomes = {name: verdicts.not_run("the check was ended before it") for name in parts}
         write_page(args.out, gpu, machine, outcomes)
         for name, part in tqdm(parts.items(), unit="part", disable=None):
-            outcomes[name] = gpu_outcome.attempt(part)
+            outcomes[name] = verdicts.attempt(part)
             write_page(args.out, gpu, machine, outcomes)
-    print(gpu_outcome.verdict(outcomes))
+    print(verdicts.verdict(outcomes))
     print(f"{args.out}: {'of this script alone' if args.cpu else 'the report, to send back'}")
-    if any(outcome["state"] in gpu_outcome.BAD for outcome in outcomes.values()):
+    if any(outcome["state"] in verdicts.BAD for outcome in outcomes.values()):
         sys.exit(1)
 
 
@@ -77,21 +79,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=OUT, help=f"the report (default: {OUT})")
     args = parser.parse_args()
     if args.unit_tests is None:
-        args.unit_tests = NONE if args.quick or args.cpu else gpu_unit_tests.ON_GPU
+        args.unit_tests = NONE if args.quick or args.cpu else caffe_unit_tests.ON_GPU
     return args
 
 
 def describe(gpu: int | None) -> dict[str, str]:
     """Return what the report says of the machine; InputError when Caffe cannot use the GPU at all."""
     try:
-        card = {} if gpu is None else gpu_parts.on(gpu, cuda_runtime.describe, gpu)
-    except gpu_parts.Failed as error:
+        card = {} if gpu is None else isolated_runs.on(gpu, cuda_runtime.describe, gpu)
+    except isolated_runs.Failed as error:
         raise InputError(f"--gpu {gpu}: {one_line(error)}") from None
     hardware = provenance.hardware()
     return {
         **card,
         **cuda_runtime.versions(),
-        "Caffe": nets.import_caffe().__version__,
+        "Caffe": definitions.import_caffe().__version__,
         "CPU": f"{hardware['cores']} cores of {hardware['cpu']}",
         "system": platform.platform(),
         "environment": ", ".join(f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ)
@@ -103,7 +105,7 @@ def describe(gpu: int | None) -> dict[str, str]:
 
 def plan(args: argparse.Namespace, gpu: int | None, folder: Path) -> dict[str, Callable]:
     """Return the parts by name, in their order; each is a function that returns its outcome."""
-    chosen = QUICK_NETS if args.quick else nets.NETS
+    chosen = QUICK_NETS if args.quick else definitions.NETS
     parts = {}
     for net in chosen:
         for phase, name in PASSES.items():
@@ -118,26 +120,26 @@ def plan(args: argparse.Namespace, gpu: int | None, folder: Path) -> dict[str, C
 
 def check_pass(net: str, phase: str, folder: Path, gpu: int | None) -> dict:
     """Compare a pass forward and backward."""
-    return gpu_outcome.judge_differences(gpu_parts.compare_pass(net, phase, folder, gpu))
+    return verdicts.judge_differences(isolated_runs.compare_pass(net, phase, folder, gpu))
 
 
 def check_update(net: str, folder: Path, gpu: int | None) -> dict:
     """Compare what the solver makes of given gradients."""
-    return gpu_outcome.judge_differences(gpu_parts.compare_update(net, folder, gpu))
+    return verdicts.judge_differences(isolated_runs.compare_update(net, folder, gpu))
 
 
 def check_training(net: str, batch: int, iterations: int, gpu: int | None) -> dict:
     """Time training iterations."""
-    return gpu_outcome.judge_training(gpu_parts.time_training(net, batch, iterations, gpu))
+    return verdicts.judge_training(isolated_runs.time_training(net, batch, iterations, gpu))
 
 
 def check_tests(chosen: str, gpu: int | None) -> dict:
     """Run Caffe's own tests, where they are asked for and built."""
     if chosen == NONE:
-        return gpu_outcome.not_run("left out; --unit-tests takes them in")
-    if not gpu_unit_tests.program().exists():
-        return gpu_outcome.not_run(f"not built; to build them: `{gpu_unit_tests.BUILD}`")
-    return gpu_outcome.judge_tests(gpu_unit_tests.run(chosen, gpu))
+        return verdicts.not_run("left out; --unit-tests takes them in")
+    if not caffe_unit_tests.program().exists():
+        return verdicts.not_run(f"not built; to build them: `{caffe_unit_tests.BUILD}`")
+    return verdicts.judge_tests(caffe_unit_tests.run(chosen, gpu))
 
 
 def write_page(out: Path, gpu: int | None, machine: dict[str, str], outcomes: dict[str, dict]) -> None:
@@ -148,11 +150,11 @@ def write_page(out: Path, gpu: int | None, machine: dict[str, str], outcomes: di
         cpu=gpu is None,
         machine=machine,
         outcomes=outcomes,
-        verdict=gpu_outcome.verdict(outcomes),
-        bad=gpu_outcome.BAD,
-        allowed=gpu_outcome.ALLOWED,
-        batch=caffe_runs.BATCH,
-        updates=gpu_parts.UPDATES,
+        verdict=verdicts.verdict(outcomes),
+        bad=verdicts.BAD,
+        allowed=verdicts.ALLOWED,
+        batch=compare_nets.BATCH,
+        updates=isolated_runs.UPDATES,
     )
     with whole_file(out) as path:
         path.write_text(page)

@@ -1,4 +1,4 @@
-"""The straightforward way to cut the crops, with scikit-image: what data_prep/crops.py is measured against.
+"""The straightforward way to cut the crops, with scikit-image: what data_prep/database/context_crops.py is measured against.
 
 The whole film is turned once for each rotation, then each window of it is cut and reduced. So a pixel is interpolated
 twice, and fifteen million pixels are turned for crops that show a tenth of them.
@@ -10,8 +10,8 @@ from itertools import groupby
 import numpy as np
 from skimage.transform import resize, rotate
 
-from data_prep.crops import SIZE, Window
-from data_prep.mass import Box
+from data_prep.core.records import Box
+from data_prep.database.context_crops import SIZE, Window
 
 
 def cut(image: np.ndarray, box: Box, windows: list[Window], enlarge: bool) -> Iterator[np.ndarray]:

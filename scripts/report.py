@@ -20,21 +20,22 @@ from pathlib import Path
 import jinja2
 from PIL import Image
 
-from data_prep import lmdb_io, manifest, summary
-from data_prep.mass import run
-from data_prep.whole_file import whole_file
-from scripts import bands, charts, gallery, metrics, paper, prose, report_run, score_table
-from scripts import figures as drawings
-from scripts.report_run import Run
+from data_prep.core.files import whole_file
+from data_prep.core.records import run
+from data_prep.database import build_summary, lmdb_io, manifest
+from scripts import gallery
+from scripts.evaluation import curves, evaluation_table, metrics, paper_results, plots
+from scripts.reporting import finished_run, summary_text, svg_charts
+from scripts.reporting.finished_run import Run
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
+TEMPLATES = Path(__file__).resolve().parent / "reporting" / "templates"
 EXAMPLES = 5  # masses of each class in the opening picture, as in the paper's Fig 1
 CLEAR = 4  # ROC curves that can be told apart: of more, only each net's first is shown at first
 
 
 def main() -> None:
     args = parse_args()
-    runs = [report_run.read(folder) for folder in args.runs]
+    runs = [finished_run.read(folder) for folder in args.runs]
     write_page(
         args.out, runs, args.title, figures=[examples(args.out, runs[0]), *(saliency(args.out, each) for each in runs)]
     )
@@ -56,7 +57,7 @@ def examples(out: Path, of: Run) -> tuple[str, Path]:
         if len(found[record.label]) < EXAMPLES:
             found[record.label].append(record.image)
     with whole_file(out / "examples.png") as path:
-        drawings.examples(*found, of.scores["source"]).savefig(path)
+        plots.examples(*found, of.scores["source"]).savefig(path)
     return "Masses of the validation set, benign above and malignant below, as the nets see them.", out / "examples.png"
 
 
@@ -102,10 +103,10 @@ def write_page(
 def copy_files(each: Run, out: Path) -> None:
     """Copy what the page shows and rests on, all into one folder a run, and draw the run's curves there."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in (*report_run.RUN_FILES, *report_run.PICTURES):
+    for name in (*finished_run.RUN_FILES, *finished_run.PICTURES):
         shutil.copyfile(each.folder / name, out / Path(name).name)
     with whole_file(out / "curves.png") as path:
-        drawings.curves(each.title, each.log).savefig(path)
+        plots.curves(each.title, each.log).savefig(path)
 
 
 def describe(runs: Sequence[Run]) -> dict:
@@ -113,23 +114,23 @@ def describe(runs: Sequence[Run]) -> dict:
     sheets: dict[str, str] = {}  # a name for each data URI
     databases = {str(each.data): manifest.read_json(each.data) for each in runs}
     return {
-        "synthetic": prose.is_synthetic(runs),
-        "answer": prose.answer(runs),
-        "caveats": prose.caveats(runs),
+        "synthetic": summary_text.is_synthetic(runs),
+        "answer": summary_text.answer(runs),
+        "caveats": summary_text.caveats(runs),
         "shown": [show(each, runs, sheets) for each in runs],
         "sheets": sheets,
         "databases": [
             {"name": name, "content": content, "table": count_table(content), "left_out": left_out(content)}
             for name, content in databases.items()
         ],
-        "paper": paper,
-        "wilson": {net: paper.wilson(row.counts) for net, row in paper.TEST.items()},
-        "rates": {net: metrics.rates(*row.counts) for net, row in paper.TEST.items()},
-        "ends": score_table.ends,
-        "cell": score_table.interval,
-        "square": charts.SQUARE,
-        "blocks": prose.blocks,
-        "halves": prose.halves,
+        "paper": paper_results,
+        "wilson": {net: paper_results.wilson(row.counts) for net, row in paper_results.TEST.items()},
+        "rates": {net: metrics.rates(*row.counts) for net, row in paper_results.TEST.items()},
+        "ends": evaluation_table.ends,
+        "cell": evaluation_table.interval,
+        "square": svg_charts.SQUARE,
+        "blocks": summary_text.blocks,
+        "halves": summary_text.halves,
         "rows": lambda table: table.texts() if hasattr(table, "texts") else table.rows,
     }
 
@@ -138,16 +139,16 @@ def show(each: Run, runs: Sequence[Run], sheets: dict[str, str]) -> dict:
     """Return what the templates show of one run; a gallery's sheets join `sheets`, those alike once."""
     kin = [other.name for other in runs if other.net == each.net]
     arrays = each.found.labels, each.found.probabilities, each.found.patients
-    pictures = {name: embed(each.folder / report_run.GALLERY / f"{name}.webp") for name in gallery.SHEETS}
+    pictures = {name: embed(each.folder / finished_run.GALLERY / f"{name}.webp") for name in gallery.SHEETS}
     return {
         "run": each,
         "stroke": kin.index(each.name),
         "drawn": len(runs) <= CLEAR or each.name == kin[0],
-        "roc": charts.roc(each.found),
-        "calibration": bands.calibration(*arrays),
-        "brier": bands.brier(*arrays),
-        "strokes": charts.strokes(*arrays[:2]),
-        "history": {"accuracy": charts.accuracy(each.log), "loss": charts.loss(each.log)},
+        "roc": svg_charts.roc(each.found),
+        "calibration": curves.calibration(*arrays),
+        "brier": curves.brier(*arrays),
+        "strokes": svg_charts.strokes(*arrays[:2]),
+        "history": {"accuracy": svg_charts.accuracy(each.log), "loss": svg_charts.loss(each.log)},
         "sheets": {name: sheets.setdefault(uri, f"sheet{len(sheets)}") for name, uri in pictures.items()},
         "columns": 1 + max(mass["tile_column"] for mass in each.masses),
         "rows": 1 + max(mass["tile_row"] for mass in each.masses),
@@ -169,15 +170,21 @@ def embed(path: Path) -> str:
 def count_table(content: dict) -> list[tuple[str, list[int], str]]:
     """Return rows of counts by split, their sum, and the paper's figure as text ("" where it gives none)."""
     rows = []
-    for name in summary.ROWS:
+    for name in build_summary.ROWS:
         values = [content["counts"][split][name] for split in content["counts"]]
-        rows.append((name, [*values, sum(values)], format(summary.PAPER[name], ",") if name in summary.PAPER else ""))
+        rows.append(
+            (
+                name,
+                [*values, sum(values)],
+                format(build_summary.PAPER[name], ",") if name in build_summary.PAPER else "",
+            )
+        )
     return rows
 
 
 def left_out(content: dict) -> list[tuple[str, int]]:
     """Return each reason for which lesions were left out, and how many."""
-    ends = (summary.FOUND, summary.SEVERAL, summary.USED)
+    ends = (build_summary.FOUND, build_summary.SEVERAL, build_summary.USED)
     return [(reason, row["lesions"]) for reason, row in content["account"].items() if reason not in ends]
 
 

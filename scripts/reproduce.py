@@ -17,15 +17,15 @@ import sys
 from pathlib import Path
 
 from data_prep import build_lmdb
-from data_prep.mass import InputError, run
-from scripts import arms as experiments
-from scripts import estimate, paper_tables, plan, reproduction_page, saliency_table
-from scripts.commands import python, typed
+from data_prep.core.records import InputError, run
+from scripts import estimate, saliency_table
+from scripts.experiments import matrix, page, paper_tables, plan
+from scripts.experiments.command_runner import python, typed
 
 
 def main() -> None:
     args = parse_args()
-    content = experiments.read_experiments(args.experiments)
+    content = matrix.read_experiments(args.experiments)
     if args.budget not in content["budgets"]:
         raise InputError(f"--budget {args.budget}: {args.experiments} has {', '.join(content['budgets'])}")
     data, budget = plan.parse_data(args.data or default_data()), content["budgets"][args.budget]
@@ -41,7 +41,7 @@ def main() -> None:
     runs = plan.finished(list(content["arms"].values()), data, args.budget, budget)
     tables = paper_tables.write(out, runs, content, args.budget, data.source)
     tables += saliency_table.write(out, runs, tables[0].about)
-    reproduction_page.write(out, runs, tables, data, content["figures"])
+    page.write(out, runs, tables, data, content["figures"])
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--figure", type=int, choices=(1, 2, 3), action="append", help="only this one")
     parser.add_argument("--data", metavar="SOURCE[:ROOT]", help="synthetic, ddsm, cbis or a CSV of boxes")
     parser.add_argument("--budget", default="scaled", help="how long to train: paper, scaled (default) or quick")
-    parser.add_argument("--experiments", type=Path, default=experiments.EXPERIMENTS, help="another experiments.toml")
+    parser.add_argument("--experiments", type=Path, default=matrix.EXPERIMENTS, help="another experiments.toml")
     parser.add_argument("--gpu", metavar="ID", help="GPU to use (default: CPU)")
     parser.add_argument("--dry-run", action="store_true", help="only show the plan and its estimated time")
     parser.add_argument("--out", type=Path, help="folder for the results (default: results/DATA/BUDGET)")
@@ -62,7 +62,7 @@ def default_data() -> str:
     return next((name for name in ("ddsm", "cbis") if build_lmdb.DEFAULT_ROOT[name].is_dir()), "synthetic")
 
 
-def chosen(content: dict, tables: list[int] | None, figures: list[int] | None) -> list[experiments.Arm]:
+def chosen(content: dict, tables: list[int] | None, figures: list[int] | None) -> list[matrix.Arm]:
     """Return the arms of the tables and figures asked for, or all, each once."""
     wanted = [content["tables"][str(number)] for number in tables or ()]
     wanted += [content["figures"][str(number)] for number in figures or ()]

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from scripts.arms import Finished
-from scripts.comparisons import Difference
-from scripts.judged import model
-from scripts.metrics import Estimate
-from scripts.plan import SHARES
-from scripts.table import Table
+from scripts.evaluation.comparisons import Difference
+from scripts.evaluation.metrics import Estimate
+from scripts.evaluation.results_table import Table
+from scripts.experiments.matrix import Finished
+from scripts.experiments.plan import SHARES
+from scripts.experiments.results import model
 
 HEADER = ("Model", "Zone", "Area", "Trained net", "Random nets", "Mean map", "Trained - random", "Trained - mean map")
 FIGURES = ("area", "trained", "random", "place")

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from google.protobuf import text_format
 
-from data_prep import lmdb_io
-from scripts import batch_norm, nets
-from scripts.weights import read_weights
+from data_prep.database import lmdb_io
+from scripts.nets import batch_norm, definitions
+from scripts.nets.caffemodel import read_weights
 
 BATCH, BATCHES = 32, 100  # of fractals
 FIRST, LAST = 32, 1  # standard deviation of a block's output before its ReLU, about
@@ -33,9 +33,9 @@ def settled(train_val, weights: Path, data: Path, seed: int):
 
     `train_val` is the NetParameter it was trained as, `weights` its snapshot, `data` the set of fractals.
     """
-    caffe = nets.import_caffe()
-    side = nets.data_layer(train_val, "TRAIN").transform_param.crop_size
-    mean = np.array(nets.data_layer(train_val, "TRAIN").transform_param.mean_value, np.float32)
+    caffe = definitions.import_caffe()
+    side = definitions.data_layer(train_val, "TRAIN").transform_param.crop_size
+    mean = np.array(definitions.data_layer(train_val, "TRAIN").transform_param.mean_value, np.float32)
     with tempfile.TemporaryDirectory() as folder:
         prototxt, whole = Path(folder) / "net.prototxt", Path(folder) / "net.caffemodel"
         prototxt.write_text(text_format.MessageToString(without_data(train_val, side)))
@@ -62,7 +62,7 @@ def rescale(net) -> None:
 
 def without_data(train_val, side: int):
     """Return a train_val NetParameter with an Input layer for its Data layers, and without what takes labels."""
-    net = nets.import_caffe().proto.caffe_pb2.NetParameter(name=train_val.name)
+    net = definitions.import_caffe().proto.caffe_pb2.NetParameter(name=train_val.name)
     image = net.layer.add(name="data", type="Input", top=["data"])
     image.input_param.shape.add(dim=[1, 3, side, side])
     net.layer.extend(layer for layer in train_val.layer if "label" not in (*layer.bottom, *layer.top))
@@ -77,6 +77,6 @@ def lit(data: Path, side: int, seed: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     records = islice(lmdb_io.records(data / "train"), BATCH * BATCHES)
     while some := list(islice(records, BATCH)):
-        images = np.stack([nets.centre_crop(record.image, side) for record in some]).astype(np.float32) / 255
+        images = np.stack([definitions.centre_crop(record.image, side) for record in some]).astype(np.float32) / 255
         ground, peak = rng.uniform(0, 255, (2, len(some), 1, 1)).astype(np.float32)
         yield (ground + (peak - ground) * images)[:, None]

@@ -7,7 +7,7 @@
     python scripts/train.py --net googlenet --out runs/try --resume                      # go on after a stop
 
 The net and the solver are the hand-written ones (prototxt/, solvers/); what the options change in them is written to
-the run's folder, whose files scripts/run_folder.py describes. The net is evaluated on the whole validation set after
+the run's folder, whose files scripts/training/run_folder.py describes. The net is evaluated on the whole validation set after
 each epoch, or 25 times in a run counted in --iterations. Ctrl-C or SIGTERM saves a snapshot first. A resumed run
 ends with the very weights and log that it would have without the stop (on a GPU, up to the order of its sums).
 
@@ -21,11 +21,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from data_prep import provenance
-from data_prep.mass import InputError, run
-from scripts import nets, run_folder, several_gpus, snapshots, training
-from scripts.settings import check_data, check_same, check_weights, new_settings
-from scripts.speed_solver import apart
+from data_prep.core import provenance
+from data_prep.core.records import InputError, run
+from scripts.nets import definitions
+from scripts.nets.solver import apart
+from scripts.training import loop, multi_gpu, run_folder, snapshots
+from scripts.training.settings import check_data, check_same, check_weights, new_settings
 
 
 def main() -> None:
@@ -34,13 +35,13 @@ def main() -> None:
     if args.resume:
         settings, content = run_folder.read_run(folder)
         gpu = None if args.cpu else args.gpu or content["gpu"]
-        gpus = several_gpus.usable(gpu)
+        gpus = multi_gpu.usable(gpu)
         check_same(args, folder, settings, len(gpus))
         about = describe(gpu) | {"command": content["command"]}  # the one that began the run
     else:
         if folder.exists():
             raise InputError(f"{folder}: exists already; go on with --resume, or give another --out")
-        gpus = several_gpus.usable(args.gpu)
+        gpus = multi_gpu.usable(args.gpu)
         settings, about = new_settings(args, len(gpus)), describe(args.gpu)
     check_data(settings)
     done, progress = snapshots.newest_whole(folder)
@@ -54,17 +55,17 @@ def main() -> None:
             again = f"python scripts/train.py --net {settings.net} --out {shlex.quote(str(folder))} --resume"
             what = (folder, settings, about, done, progress, again)
             if len(gpus) == 1:
-                nets.use(*gpus)
-                training.train(*what)
+                definitions.use(*gpus)
+                loop.train(*what)
             else:
-                several_gpus.train(gpus, *what)
+                multi_gpu.train(gpus, *what)
     weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
     print(f"{weights}: finished; next: python scripts/eval.py --weights {shlex.quote(str(weights))}")
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--net", choices=nets.NETS, required=True)
+    parser.add_argument("--net", choices=definitions.NETS, required=True)
     parser.add_argument("--data", type=Path, help="folder made by data_prep/build_lmdb.py (default: data/lmdb)")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--weights", type=Path, help="caffemodel to start from (alexnet, googlenet: ImageNet's)")
@@ -106,7 +107,7 @@ def describe(gpu: str | None) -> dict:
         "gpu": gpu,
         "command": provenance.command(),
         "commit": provenance.commit(),
-        "versions": provenance.versions("numpy", "protobuf") | {"caffe": nets.import_caffe().__version__},
+        "versions": provenance.versions("numpy", "protobuf") | {"caffe": definitions.import_caffe().__version__},
         "hardware": provenance.hardware(),
     }
 

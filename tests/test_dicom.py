@@ -7,8 +7,8 @@ import pytest
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
-from data_prep import dicom
-from data_prep.mass import InputError
+from data_prep.core.records import InputError
+from data_prep.formats import dicom
 from data_prep.synthetic_cbis import dataset
 
 

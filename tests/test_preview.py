@@ -10,9 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from data_prep import manifest, preview
-from data_prep.crops import SIZE, Window
-from data_prep.split import SPLITS
+from data_prep import preview
+from data_prep.database import manifest
+from data_prep.database.context_crops import SIZE, Window
+from data_prep.database.split import SPLITS
 from tests import film_set
 
 

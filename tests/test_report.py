@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from data_prep.mass import InputError, run
-from scripts import prose, report, report_run
+from data_prep.core.records import InputError, run
+from scripts import report
+from scripts.reporting import finished_run, summary_text
 from tests import finished_runs
 
 
@@ -29,8 +30,8 @@ def there(workplace, monkeypatch):
 
 
 @pytest.fixture
-def two(there) -> list[report_run.Run]:
-    return [report_run.read(Path("runs") / name) for name in ("one", "two")]
+def two(there) -> list[finished_run.Run]:
+    return [finished_run.read(Path("runs") / name) for name in ("one", "two")]
 
 
 def page_of(folder: Path) -> str:
@@ -122,13 +123,13 @@ def test_more_tables_figures_and_a_discussion_come_in_escaped(two, tmp_path):
 
 
 def test_the_answer_compares_with_the_paper_only_where_that_means_something(two):
-    said = " ".join(prose.answer(two))
+    said = " ".join(summary_text.answer(two))
     accuracy = two[0].scores["metrics"]["accuracy"]
     assert f"{accuracy['value']:.3f} ({accuracy['low']:.3f}-{accuracy['high']:.3f}) for Baseline" in said
     assert "The paper's accuracy of the same net lies" in said
     for run_ in two:
         run_.scores["source"] = "synthetic"
-    assert "The paper's accuracy" not in " ".join(prose.answer(two))
+    assert "The paper's accuracy" not in " ".join(summary_text.answer(two))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_the_answer_compares_with_the_paper_only_where_that_means_something(two)
 )
 def test_side_says_where_the_papers_accuracy_lies(two, low, high, expected):
     two[0].scores["metrics"]["accuracy"] |= {"low": low, "high": high}  # the paper's baseline: 0.604
-    assert prose.side(two[0]) == expected
+    assert summary_text.side(two[0]) == expected
 
 
 @pytest.mark.parametrize(
@@ -162,14 +163,14 @@ def test_a_gallery_of_other_weights_than_those_evaluated_is_refused(there, tmp_p
     shutil.rmtree(tmp_path / "one" / "gallery_test")
     shutil.copytree(there / "runs" / "two" / "gallery_test", tmp_path / "one" / "gallery_test")
     with pytest.raises(InputError, match=r"other weights.*gallery\.py --run"):
-        report_run.read(tmp_path / "one")
+        finished_run.read(tmp_path / "one")
 
 
 def test_a_run_without_its_gallery_is_refused_with_the_command_to_type(there, tmp_path):
     shutil.copytree(there / "runs" / "one", tmp_path / "one")
     (tmp_path / "one" / "gallery_test" / "maps.webp").unlink()
     with pytest.raises(InputError, match=r"maps\.webp: missing; make it with python scripts/gallery\.py --run"):
-        report_run.read(tmp_path / "one")
+        finished_run.read(tmp_path / "one")
 
 
 def test_synthetic_films_are_said_before_any_figure(two, tmp_path):
@@ -181,4 +182,4 @@ def test_synthetic_films_are_said_before_any_figure(two, tmp_path):
 
 @pytest.mark.parametrize("words", [["a"], ["a", "b"], ["a", "b", "c"]])
 def test_lists_read_as_one_says_them(words):
-    assert prose.listed(words) == {1: "a", 2: "a and b", 3: "a, b and c"}[len(words)]
+    assert summary_text.listed(words) == {1: "a", 2: "a and b", 3: "a, b and c"}[len(words)]

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from data_prep import lmdb_io
-from data_prep.mass import InputError, run
-from scripts import chosen as choice
-from scripts import figures, nets, saliency
+from data_prep.core.records import InputError, run
+from data_prep.database import lmdb_io
+from scripts import saliency
+from scripts.evaluation import plots, selection
+from scripts.nets import definitions
 from tests import made
 
 SPLITS = {"train": ["T0", "T1"], "val": ["V0", "V1", "V2", "V3"], "test": ["E0", "E1"]}
@@ -35,7 +36,7 @@ def there(workplace, monkeypatch):
 
 def inputs_of(net: str, data: Path, count: int = 2) -> np.ndarray:
     rng = np.random.default_rng(1)
-    return nets.preprocess(net, np.stack([made.film_crop(rng, i % 2) for i in range(count)]), data)
+    return definitions.preprocess(net, np.stack([made.film_crop(rng, i % 2) for i in range(count)]), data)
 
 
 def largest_by_quadrant_and_channel(gradient: np.ndarray) -> list[tuple[int, int, int]]:
@@ -66,7 +67,7 @@ def test_gradient_equals_the_scores_change_when_a_pixel_is_nudged(net, of_class,
     assert np.median(errors) < 0.04 and max(errors) < 0.25
 
 
-@pytest.mark.parametrize("net", nets.NETS)
+@pytest.mark.parametrize("net", definitions.NETS)
 def test_each_images_gradient_is_its_own_and_of_its_own_class(net, workplace):
     caffe_net = made.random_net(net)
     inputs, classes = inputs_of(net, workplace / "data" / "lmdb"), np.array([1, 0])
@@ -111,7 +112,7 @@ def options(**changes) -> argparse.Namespace:
 
 
 def test_masses_are_picked_from_both_classes_in_turn_and_in_key_order(there):
-    chosen = choice.choose(options())
+    chosen = selection.choose(options())
     every = list(lmdb_io.records(chosen.data / "val"))
     by_class = {label: [record.key for record in every if record.label == label] for label in (0, 1)}
     picked = [record.key for record in saliency.pick(chosen, None, 5)]
@@ -121,7 +122,7 @@ def test_masses_are_picked_from_both_classes_in_turn_and_in_key_order(there):
 
 
 def test_named_masses_come_in_the_order_named_and_an_unknown_one_is_an_error(there):
-    chosen = choice.choose(options())
+    chosen = selection.choose(options())
     names = ["V2.LEFT_MLO.1", "V0.LEFT_CC.1"]
     assert [lmdb_io.mass_id_of(record.key) for record in saliency.pick(chosen, names, 5)] == names
     with pytest.raises(InputError, match=r"no mass E0\.LEFT_CC\.1 in val"):
@@ -150,7 +151,7 @@ def test_typed_command_writes_maps_that_belong_to_their_images(there, monkeypatc
 def test_outline_is_drawn_on_mass_and_map_where_it_is():
     image = np.full((1, 224, 224), 128, np.uint8)
     outline = np.array([[(60.0, 60), (180, 60), (180, 140), (60, 140)]])
-    figure = figures.saliency("", image, image.astype(float), [""], [""], outline)
+    figure = plots.saliency("", image, image.astype(float), [""], [""], outline)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import lmdb_io, manifest
+from data_prep.database import lmdb_io, manifest
 
 SIZE = 227
 
