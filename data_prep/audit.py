@@ -14,7 +14,7 @@ from pathlib import Path
 
 from data_prep.auditing import checks
 from data_prep.auditing.checks import Check
-from data_prep.core.records import InputError, run
+from data_prep.core.errors import InputError, run
 from data_prep.database import manifest
 
 SHOWN = 10  # offenders of a check

@@ -7,9 +7,9 @@
     python data_prep/build_lmdb.py --source ddsm --split data/lmdb/split.csv --no-aug --out data/large_noaug
 
 Patients are split 80/10/10 with validation and test balanced. Every mass gives its context square; in the training set
-(unless --no-aug) 5 random rotations x 5 random crops of it instead. data_prep/database/manifest.py says what the folder then
-holds. The same seed and input give the same digest, whatever the number of workers. An interrupted build leaves
-nothing that a later step would take for a database: type the command again.
+(unless --no-aug) 5 random rotations x 5 random crops of it instead. data_prep/database/manifest.py says what the
+folder then holds. The same seed and input give the same digest, whatever the number of workers. An interrupted build
+leaves nothing that a later step would take for a database: type the command again.
 """
 
 import argparse
@@ -25,20 +25,16 @@ from pathlib import Path
 
 from data_prep import synthetic, synthetic_cbis
 from data_prep.core import provenance
+from data_prep.core.errors import InputError, run
+from data_prep.core.files import new_folder
 from data_prep.core.process_pool import worker_pool
-from data_prep.core.records import InputError, Mass, run
+from data_prep.core.records import Mass
 from data_prep.database import build_summary, context_crops, lmdb_io, lmdb_writer, manifest
 from data_prep.database.split import SPLITS, read_split, split_patients, write_split
-from data_prep.new_folder import new_folder
-from data_prep.sources import cbis_ddsm, csv_boxes, ddsm
+from data_prep.sources import cbis_ddsm, csv_boxes
+from data_prep.sources.registry import DEFAULT_ROOT, READERS
+from data_prep.synthesis import ddsm_set
 
-READERS = {
-    "ddsm": ddsm,
-    "cbis": cbis_ddsm,
-    "boxes": csv_boxes,
-    "synthetic": ddsm,
-}  # a synthetic set is DDSM case folders
-DEFAULT_ROOT = {"ddsm": Path("data/ddsm"), "cbis": Path("data/cbis"), "synthetic": Path("data/synthetic")}
 ROTATIONS, CROPS = 5, 5  # paper, section 4.2: 25 times the training set
 
 
@@ -85,7 +81,7 @@ def choose_source(args: argparse.Namespace) -> None:
     if args.root is None:
         raise InputError(f"--source {args.source} needs --root, the file or folder to read")
     if args.source == "synthetic":
-        synthetic.ensure(args.root)
+        ddsm_set.ensure(args.root)
     if args.official_split and args.source != "cbis":
         raise InputError(f"--official-split: --source {args.source} has none; CBIS-DDSM (--source cbis) has")
 

@@ -21,10 +21,9 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
-from data_prep.core.records import InputError, run
-from data_prep.new_folder import lock
+from data_prep.core.errors import InputError, run
+from data_prep.core.files import UNFINISHED, lock
 from data_prep.sources import nbia_client
-from data_prep.walk import UNFINISHED
 
 TCIA = "https://nbia.cancerimagingarchive.net/nbia-api/services/v4"
 TABLES = "https://www.cancerimagingarchive.net/wp-content/uploads"

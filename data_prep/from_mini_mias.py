@@ -20,7 +20,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from data_prep.core.records import run
+from data_prep.core.errors import run
 from data_prep.sources.box_csv import LeftOut, Row, convert, find
 
 SIDE = 1024  # pixels, of every film

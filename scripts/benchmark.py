@@ -14,8 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from data_prep.core.errors import InputError, run
 from data_prep.core.files import whole_file
-from data_prep.core.records import InputError, run
 from scripts.benchmarks import chart, engine_process, measurements
 from scripts.evaluation import paper_results
 from scripts.reporting import benchmark_page

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_prep.core.records import run
+from data_prep.core.errors import run
 from scripts.benchmarks import data_layer, database_build
 from scripts.reporting import benchmark_page
 

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from data_prep.core.records import run
+from data_prep.core.errors import run
 from scripts.experiments.command_runner import python
 
 ITERATIONS = {"baseline": 60, "alexnet": 80, "googlenet": 100}

@@ -22,15 +22,15 @@ import math
 import sys
 from pathlib import Path
 
-from data_prep import fractals
 from data_prep.core import provenance
+from data_prep.core.errors import InputError, natural, positive, run
 from data_prep.core.files import whole_file, write_json
-from data_prep.core.records import InputError, run
 from data_prep.database import lmdb_io, manifest
-from scripts.nets import batch_norm, definitions
-from scripts.settled import settled
-from scripts.train import describe, natural, positive
+from data_prep.synthesis import fractal_set
+from scripts.nets import batch_norm, definitions, device
 from scripts.training import fractal_pretraining, loop, run_folder, snapshots
+from scripts.training.fractal_pretraining import settled
+from scripts.training.run_folder import describe
 from scripts.training.settings import EVALUATIONS, Settings, val_batch_of
 
 EPOCHS = {"alexnet": 4, "googlenet": 2}
@@ -45,11 +45,11 @@ def main() -> None:
         raise InputError(f"{out}: name it with the ending .caffemodel")
     if out.exists():
         raise InputError(f"{out}: is there already; remove it to make it anew, or give another --out")
-    fractals.ensure(args.data, args.categories, args.images)
-    categories = fractals.read_manifest(args.data)["categories"]
+    fractal_set.ensure(args.data, args.categories, args.images)
+    categories = fractal_set.read_manifest(args.data)["categories"]
     settings, about = new_settings(args), describe(args.gpu)
     folder = out.with_suffix(".run")
-    definitions.set_mode(args.gpu)
+    device.set_mode(args.gpu)
     if (folder / "run.json").exists():
         begun, content = run_folder.read_run(folder)
         if begun != settings:
@@ -70,9 +70,11 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", choices=EPOCHS, required=True)
-    parser.add_argument("--data", type=Path, default=fractals.DEFAULT, help=f"fractals (default: {fractals.DEFAULT})")
+    parser.add_argument(
+        "--data", type=Path, default=fractal_set.DEFAULT, help=f"fractals (default: {fractal_set.DEFAULT})"
+    )
     for name in ("categories", "images"):
-        default = fractals.DEFAULTS[name]
+        default = fractal_set.DEFAULTS[name]
         parser.add_argument(f"--{name}", type=positive, help=f"of fractals (default: as in --data, else {default})")
     parser.add_argument(
         "--epochs", type=positive, help=f"default: {EPOCHS['alexnet']} (alexnet), {EPOCHS['googlenet']}"

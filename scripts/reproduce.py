@@ -16,10 +16,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_prep import build_lmdb
-from data_prep.core.records import InputError, run
-from scripts import estimate, saliency_table
-from scripts.experiments import matrix, page, paper_tables, plan
+from data_prep.core.errors import InputError, run
+from data_prep.sources import registry
+from scripts.experiments import extra_tables, matrix, page, paper_tables, plan
 from scripts.experiments.command_runner import python, typed
 
 
@@ -40,7 +39,7 @@ def main() -> None:
     out = args.out or Path("results") / data.name / args.budget
     runs = plan.finished(list(content["arms"].values()), data, args.budget, budget)
     tables = paper_tables.write(out, runs, content, args.budget, data.source)
-    tables += saliency_table.write(out, runs, tables[0].about)
+    tables += extra_tables.saliency_shares(out, runs, tables[0].about)
     page.write(out, runs, tables, data, content["figures"])
 
 
@@ -59,7 +58,7 @@ def parse_args() -> argparse.Namespace:
 
 def default_data() -> str:
     """Return the real set whose folder is there, else the synthetic one, as build_lmdb.py does."""
-    return next((name for name in ("ddsm", "cbis") if build_lmdb.DEFAULT_ROOT[name].is_dir()), "synthetic")
+    return next((name for name in ("ddsm", "cbis") if registry.DEFAULT_ROOT[name].is_dir()), "synthetic")
 
 
 def chosen(content: dict, tables: list[int] | None, figures: list[int] | None) -> list[matrix.Arm]:
@@ -76,9 +75,7 @@ def show(steps: list[plan.Step], data: plan.Data, args: argparse.Namespace) -> N
         f"data: {data.source} ({data.name}); budget: {args.budget}; device: {'CPU' if args.gpu is None else args.gpu}"
     )
     to_train = [step for step in steps if step.net and not step.done]
-    speed = {
-        key: estimate.seconds_an_image(*key, args.gpu) for key in dict.fromkeys((s.net, s.batch) for s in to_train)
-    }
+    speed = {key: plan.seconds_an_image(*key, args.gpu) for key in dict.fromkeys((s.net, s.batch) for s in to_train)}
     total = 0.0
     for step in steps:
         about = "done" if step.done else ""

@@ -17,14 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.core.errors import InputError, run
 from data_prep.core.files import whole_file
-from data_prep.core.records import InputError, run
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import evaluation_table, plots, saliency_zones, selection
-from scripts.evaluation.metrics import called_malignant
-from scripts.nets import definitions
+from scripts.evaluation.saliency_maps import CLASSES, explain
+from scripts.nets import device, inference
 
-CLASSES = ("benign", "malignant")
 MOST = 20  # masses in a figure, and in one pass through the net
 
 
@@ -33,16 +32,16 @@ def main() -> None:
     args = parse_args()
     chosen = selection.choose(args)
     out = selection.out_folder(chosen, args.out, "saliency")
-    definitions.set_mode(args.gpu)
+    device.set_mode(args.gpu)
     records = pick(chosen, args.masses, args.count)
     images = np.stack([record.image for record in records])
-    net = definitions.load_deploy(chosen.net, chosen.weights, len(images))
-    found = explain(net, definitions.preprocess(chosen.net, images, chosen.mean_folder), args.of_class)
+    net = inference.load_deploy(chosen.net, chosen.weights, len(images))
+    found = explain(net, inference.preprocess(chosen.net, images, chosen.mean_folder), args.of_class)
     selection.check_numbers(chosen, found["scores"])
     found["keys"] = np.array([record.key for record in records])
     found["labels"] = np.array([record.label for record in records])
     size = found["maps"].shape[-1]
-    found["images"] = definitions.centre_crop(images, size)
+    found["images"] = inference.centre_crop(images, size)
     corners = saliency_zones.box_corners(found["keys"].tolist(), manifest.read_csv(chosen.data), chosen.manifest, size)
     found["boxes"] = np.hstack([corners.min(axis=1), corners.max(axis=1)])
     write(out, chosen, found, corners)
@@ -89,46 +88,6 @@ def pick(chosen: selection.Chosen, masses: list[str] | None, count: int) -> list
             break
     turns = [(turn, -label, record) for label in (0, 1) for turn, record in enumerate(by_class[label])]
     return [record for *_, record in sorted(turns, key=lambda each: each[:2])[:count]]
-
-
-def explain(net, inputs: np.ndarray, of_class: str) -> dict[str, np.ndarray]:
-    """Return scores and probabilities (n, 2), classes (n,), gradients (n, 3, s, s), maps (n, s, s) of inputs."""
-    scores, probabilities = forward(net, inputs)
-    if of_class == "predicted":
-        classes = called_malignant(probabilities[:, 1]).astype(int)
-    else:
-        classes = np.full(len(inputs), CLASSES.index(of_class))
-    gradients = backward(net, classes)
-    maps = np.abs(gradients).max(axis=1)
-    return {"scores": scores, "probabilities": probabilities, "classes": classes, "gradients": gradients, "maps": maps}
-
-
-def forward(net, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return unnormalised class scores (n, 2) and probabilities (n, 2) of inputs (n, 3, s, s)."""
-    net.blobs[net.inputs[0]].reshape(*inputs.shape)
-    probabilities = net.forward(**{net.inputs[0]: inputs})[net.outputs[0]].copy()
-    return net.blobs[definitions.score_blob(net)].data.copy(), probabilities
-
-
-def gradient(net, inputs: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return the gradient of input i's score for class classes[i] with respect to that input: (n, 3, s, s) float32.
-
-    The net needs `force_backward: true`, or Caffe would stop at the first layer. Backward starts at the layer that
-    makes the scores, so the softmax has no part in it. Scores of different inputs do not meet in any layer (batch
-    norm uses its stored statistics), so one backward pass serves the whole batch.
-    """
-    forward(net, inputs)
-    return backward(net, classes)
-
-
-def backward(net, classes: np.ndarray) -> np.ndarray:
-    """Return the gradient of the inputs that went through the net last; as `gradient`."""
-    scores = definitions.score_blob(net)
-    one_hot = net.blobs[scores].diff
-    one_hot[...] = 0
-    one_hot[np.arange(len(classes)), classes] = 1
-    maker = [layer for layer, tops in net.top_names.items() if scores in tops][-1]
-    return net.backward(start=maker)[net.inputs[0]].copy()
 
 
 def write(out: Path, chosen: selection.Chosen, found: dict[str, np.ndarray], corners: np.ndarray) -> None:

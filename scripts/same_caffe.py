@@ -21,13 +21,13 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.core import provenance
+from data_prep.core.errors import InputError, run
 from data_prep.core.files import whole_file, write_json
-from data_prep.core.records import InputError, run
 from scripts.benchmarks import compare_nets
 from scripts.benchmarks.compare_nets import in_caffe
 from scripts.benchmarks.engine_process import STOCK, check_stock
 from scripts.nets import definitions
-from scripts.report import TEMPLATES
+from scripts.reporting.report_page import TEMPLATES
 
 RESULTS = Path("results/benchmark")
 PASSES = {"TRAIN": "in training", "TEST": "deployed"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.core.records import run
+from data_prep.core.errors import run
 from data_prep.database import build_summary, manifest
 from scripts import eval as evaluation
 from scripts import gallery, saliency

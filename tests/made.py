@@ -6,7 +6,7 @@ import numpy as np
 
 from data_prep.core.records import Box, Film, Mass
 from data_prep.database import context_crops, lmdb_io, manifest
-from scripts.nets import definitions
+from scripts.nets import definitions, inference
 
 SIZE = 227
 
@@ -73,7 +73,7 @@ def spread_scores(caffe_net) -> None:
     inputs = np.stack([film_crop(rng, i % 2)[:size, :size] for i in range(8)])[:, None] - 110.0
     caffe_net.blobs["data"].reshape(8, 3, size, size)
     caffe_net.forward(data=np.repeat(inputs, 3, axis=1))
-    name = definitions.score_blob(caffe_net)
+    name = inference.score_blob(caffe_net)
     scores = caffe_net.blobs[name].data
     weights, bias = (blob.data for blob in caffe_net.params[name])
     shrink = 2 / (scores[:, 1] - scores[:, 0]).std()

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
-from data_prep.core.records import InputError, Mass
+from data_prep.core.errors import InputError
+from data_prep.core.records import Mass
 from data_prep.formats import dicom, ljpeg
 from data_prep.sources import csv_boxes, ddsm
-from data_prep.synthetic_cbis import dataset
+from data_prep.synthesis.cbis_set import dataset
 from tests.dicoms import save
 
 MEMORY = 600 << 20  # bytes that a reader may take for a small file, whatever that claims

@@ -13,15 +13,14 @@ import psutil
 import pytest
 from PIL import Image
 
-from data_prep.core.records import InputError
-from scripts import benchmark, speed_flops
-from scripts.benchmarks import chart as chart_module
-from scripts.benchmarks import engine_process, measurements
+from data_prep.core.errors import InputError
+from scripts import benchmark
+from scripts.benchmarks import chart as charts
+from scripts.benchmarks import engine_process, machine_peak, measurements
 from scripts.nets import definitions, solver
 
-TRAINED = [
-    net for net in definitions.NETS if net != "alexnet"
-]  # Adam and SGD; AlexNet is Adam again, and ten times as large
+# Adam and SGD; AlexNet is Adam again, and ten times as large.
+TRAINED = [net for net in definitions.NETS if net != "alexnet"]
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
 
 
@@ -30,7 +29,7 @@ needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is 
 
 def flops(net: str, batch: int) -> dict[str, tuple[int, int]]:
     """Forward and backward operations by layer of one of our nets in training."""
-    rows = speed_flops.flops(solver.solver(net, solver.from_memory(net, batch)).net)
+    rows = machine_peak.flops(solver.make_solver(net, solver.from_memory(net, batch)).net)
     return {row["name"]: (row["forward"], row["backward"]) for row in rows}
 
 
@@ -236,15 +235,15 @@ def layer_rows(net: str) -> dict:
 
 
 def test_times_are_summed_by_kind_of_layer():
-    kinds = chart_module.by_kind(layer_rows("googlenet"))
+    kinds = charts.by_kind(layer_rows("googlenet"))
     assert list(kinds) == ["Convolution", "BatchNorm, Scale", "data, loss"]
     assert kinds["BatchNorm, Scale"]["ours"] == pytest.approx((0.005, 0.010))
     assert kinds["BatchNorm, Scale"]["pytorch"] == pytest.approx((0.002, 0.004))
-    assert chart_module.together(kinds)["ours"] == pytest.approx((0.091, 0.182))
+    assert charts.together(kinds)["ours"] == pytest.approx((0.091, 0.182))
 
 
 def test_layers_come_slowest_first():
-    layers = chart_module.by_layer(layer_rows("alexnet"))
+    layers = charts.by_layer(layer_rows("alexnet"))
     assert list(layers)[:2] == ["alexnet/conv11", "alexnet/conv10"]
     assert "pytorch" not in layers["scale1"]
 
@@ -252,18 +251,18 @@ def test_layers_come_slowest_first():
 def test_a_patch_is_credited_with_its_kinds_of_layer_alone():
     row = layer_rows("googlenet")
     row["times"]["ours"] = [each | {"forward": 0.001, "backward": 0} for each in row["times"]["stock"]]
-    assert chart_module.gain(row, ("BatchNorm, Scale",)) == pytest.approx((0.015, 0.002))
-    assert chart_module.gain(row, ("Pooling",)) == (0, 0)
+    assert charts.gain(row, ("BatchNorm, Scale",)) == pytest.approx((0.015, 0.002))
+    assert charts.gain(row, ("Pooling",)) == (0, 0)
 
 
 def test_the_patches_that_speed_up_layers_are_those_that_there_are():
     files = {path.stem for path in (definitions.ROOT / "scripts/install/patches/speed").iterdir()}
     elsewhere = {"0101-build-onednn-and-openmp", "0107-solver-updates-fused", "0108-threads-in-containers"}
-    assert files == {*chart_module.PATCHES, *elsewhere}
+    assert files == {*charts.PATCHES, *elsewhere}
 
 
 def test_chart_names_nets_engines_and_layers(tmp_path):
-    chart = chart_module.chart({net: layer_rows(net) for net in definitions.NETS})
+    chart = charts.chart({net: layer_rows(net) for net in definitions.NETS})
     chart.savefig(tmp_path / "layers.png")
     assert Image.open(tmp_path / "layers.png").width >= 1400
     assert [text.get_text() for text in chart.legends[0].get_texts()] == ["our Caffe", "stock Caffe", "PyTorch"]

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import synthetic
 from data_prep.core.records import Box, Film
 from data_prep.database import context_crops, lmdb_io
-from scripts import benchmark_data, naive_crops
+from data_prep.synthesis import ddsm_set
+from scripts import benchmark_data
 from scripts.benchmarks import data_layer, database_build
 
 
@@ -33,18 +33,18 @@ def with_ours(box: Box, enlarge: bool) -> list[float]:
     image = cv2.normalize(cv2.GaussianBlur(noise, None, 6), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     windows = [context_crops.context_window(box, "large"), *context_crops.augmented_windows(box, "large", "M", 1)]
     ours = [context_crops.warp(image, Film(Path("film"), 700, 900), window).ravel() for window in windows]
-    theirs = [crop.ravel() for crop in naive_crops.cut(image, box, windows, enlarge)]
+    theirs = [crop.ravel() for crop in database_build.cut(image, box, windows, enlarge)]
     return [np.corrcoef(*pair)[0, 1] for pair in zip(ours, theirs, strict=True)]
 
 
 def test_a_square_beyond_the_image_is_mirrored_and_whole():
     image = np.arange(100, dtype=np.uint8).reshape(10, 10)
-    square = naive_crops._square(image, 1, 9, 6)
+    square = database_build._square(image, 1, 9, 6)
     assert np.array_equal(square, np.pad(image, 5, mode="reflect")[11:17, 3:9])
 
 
 def test_repeated_cases_are_other_patients_with_the_same_films(tmp_path):
-    synthetic.ensure(tmp_path / "films", 2, resolution=400)
+    ddsm_set.ensure(tmp_path / "films", 2, resolution=400)
     films = tmp_path / "films"
     masses = database_build.usable(films)
     database_build.repeat_cases(films, tmp_path / "many", 3 * len(masses))

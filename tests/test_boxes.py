@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.core.records import Box, InputError
+from data_prep.core.errors import InputError
+from data_prep.core.records import Box
 from data_prep.sources import csv_boxes
 
 MASK_HEADER = "image,patient_id,mask,pathology\n"

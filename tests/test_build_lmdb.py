@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import build_lmdb
 from data_prep.database import context_crops, lmdb_io, manifest
 from data_prep.database.context_crops import Window
+from data_prep.sources import registry
 from scripts.evaluation import evaluation_table
 from tests import film_set
 
@@ -92,7 +92,7 @@ def test_a_test_crop_is_the_upright_context_of_its_film(built, boxes_csv):
 
 
 def test_every_source_has_a_name_in_results():
-    assert evaluation_table.SOURCES.keys() == build_lmdb.READERS.keys()
+    assert evaluation_table.SOURCES.keys() == registry.READERS.keys()
 
 
 def test_records_are_shuffled(built):

@@ -11,11 +11,12 @@ import pytest
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
-from data_prep.core.records import Box, Film, InputError
+from data_prep.core.errors import InputError
+from data_prep.core.records import Box, Film
 from data_prep.database.split import split_patients
 from data_prep.formats import dicom
 from data_prep.sources import cbis_ddsm
-from data_prep.synthetic_cbis import dataset
+from data_prep.synthesis.cbis_set import dataset
 from tests import dicoms
 
 NAME = "Mass-Training_P_00001_LEFT_CC"

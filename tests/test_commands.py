@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from scripts.experiments import command_runner
 
 ROOT = Path(__file__).resolve().parent.parent

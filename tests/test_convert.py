@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from data_prep import from_inbreast, from_mini_mias
-from data_prep.core.records import Box, InputError
+from data_prep.core.errors import InputError
+from data_prep.core.records import Box
 from data_prep.sources import csv_boxes
 from data_prep.sources.box_csv import convert
 from tests import dicoms

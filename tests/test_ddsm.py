@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from data_prep.core.errors import InputError
 from data_prep.core.process_pool import worker_pool
-from data_prep.core.records import Box, InputError
+from data_prep.core.records import Box
 from data_prep.formats import ljpeg
 from data_prep.sources import ddsm
 

@@ -13,11 +13,11 @@ import pytest
 from google.protobuf import text_format
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_score, recall_score, roc_auc_score
 
-from data_prep.core.records import run
+from data_prep.core.errors import run
 from data_prep.database import lmdb_io, manifest
 from scripts import eval as evaluation
 from scripts.evaluation import evaluation_table, metrics, paper_results, selection
-from scripts.nets import definitions
+from scripts.nets import caffemodel, definitions, inference
 from tests import made
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,7 +97,7 @@ def test_net_is_shown_exactly_what_caffes_data_layer_shows_it(net, there, tmp_pa
     data = there / "data" / "lmdb"
     shown = caffes_test_net(tmp_path, net, data, "test")
     records = list(lmdb_io.records(data / "test"))
-    inputs = definitions.preprocess(net, np.stack([record.image for record in records]), data)
+    inputs = inference.preprocess(net, np.stack([record.image for record in records]), data)
     np.testing.assert_allclose(inputs, shown.blobs["data"].data, atol=1e-4)
     assert [record.label for record in records] == shown.blobs["label"].data.tolist()
 
@@ -227,13 +227,13 @@ def broken_inputs(folder: Path) -> dict[str, tuple[list, str]]:
     """What a user can get wrong, by name: arguments, and words of the message."""
     whole = made.snapshot(folder / "whole.caffemodel")
     (folder / "cut.caffemodel").write_bytes(whole.read_bytes()[:100_000])
-    stranger = definitions.read_snapshot(whole)
+    stranger = caffemodel.read_snapshot(whole)
     stranger.name = "lenet"
     (folder / "stranger.caffemodel").write_bytes(stranger.SerializeToString())
     caffe_net = made.random_net("baseline")
     caffe_net.params["score"][1].data[...] = np.nan
     caffe_net.save(str(folder / "nan.caffemodel"))
-    misfit = definitions.read_snapshot(whole)
+    misfit = caffemodel.read_snapshot(whole)
     del misfit.layer[-2].blobs[0].shape.dim[:]
     misfit.layer[-2].blobs[0].shape.dim.extend([1, 128])
     (folder / "misfit.caffemodel").write_bytes(misfit.SerializeToString())

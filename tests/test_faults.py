@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from data_prep.database import manifest
 from data_prep.formats import ljpeg
 from data_prep.sources import ddsm
@@ -198,7 +198,10 @@ def test_a_disk_that_others_fill_meanwhile_is_one_clear_line(films, tmp_path):
 
 
 def test_an_lmdb_begun_on_a_full_disk_is_one_clear_line(tmp_path):
-    call = f"from pathlib import Path; from data_prep.database import lmdb_io; lmdb_io.write(Path('{tmp_path}/lmdb'), [], 8, 9)"
+    call = (
+        "from pathlib import Path; from data_prep.database import lmdb_io; "
+        f"lmdb_io.write(Path('{tmp_path}/lmdb'), [], 8, 9)"
+    )
     full = [*on_small_disk(tmp_path, 100), "sh", "-c", f'cat /dev/zero > {tmp_path}/filler 2>/dev/null; "$@"', "sh"]
     result = subprocess.run([*full, sys.executable, "-c", call], capture_output=True, text=True, check=False)
     assert result.stderr.splitlines()[-1].startswith("data_prep.core.records.InputError: ")

@@ -22,7 +22,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from data_prep.sources import nbia_client
 from tests.servers import serving
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from scripts import fetch_weights
 from scripts.nets import definitions
 from tests.servers import serving

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from data_prep import fractals
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io
-from data_prep.synthesis import iterated_functions
+from data_prep.synthesis import fractal_set, iterated_functions
 
 CATEGORIES, EACH = 4, 40
 SCRIPT = fractals.__file__
@@ -23,12 +23,12 @@ SCRIPT = fractals.__file__
 def made(tmp_path_factory):
     """A whole small set."""
     folder = tmp_path_factory.mktemp("made") / "fractals"
-    assert fractals.ensure(folder, CATEGORIES, CATEGORIES * EACH, seed=3, workers=1)
+    assert fractal_set.ensure(folder, CATEGORIES, CATEGORIES * EACH, seed=3, workers=1)
     return folder
 
 
 def digest(folder):
-    return fractals.read_manifest(folder)["digest"]
+    return fractal_set.read_manifest(folder)["digest"]
 
 
 def rings(image):
@@ -85,7 +85,7 @@ def test_a_thin_picture_does_not_fill_the_frame():
 
 
 def test_a_picture_fits_the_frame_and_has_grey_levels():
-    image = iterated_functions.draw_picture(fractals.system_of(1, 0), np.random.default_rng(1))
+    image = iterated_functions.draw_picture(fractal_set.system_of(1, 0), np.random.default_rng(1))
     assert image.shape == (iterated_functions.SIZE, iterated_functions.SIZE) and image.dtype == np.uint8
     assert not image[[0, -1]].any() and not image[:, [0, -1]].any()
     occupied = np.flatnonzero(image.any(axis=0)), np.flatnonzero(image.any(axis=1))
@@ -96,15 +96,15 @@ def test_a_picture_fits_the_frame_and_has_grey_levels():
 
 def test_the_set_is_shuffled_even_and_no_image_comes_twice(made):
     seen = set()
-    for split, each in (("train", EACH), ("val", EACH // fractals.TRAIN_TO_VAL)):
+    for split, each in (("train", EACH), ("val", EACH // fractal_set.TRAIN_TO_VAL)):
         records = list(lmdb_io.records(made / split))
         labels = [record.label for record in records]
         assert sorted(labels) == sorted(list(range(CATEGORIES)) * each)
         assert split == "val" or labels != sorted(labels)
         assert all(record.image.shape == (iterated_functions.SIZE, iterated_functions.SIZE) for record in records)
         seen |= {record.image.tobytes() for record in records}
-    assert len(seen) == sum(fractals.read_manifest(made)["counts"].values()) == CATEGORIES * (EACH + 2)
-    assert (made / fractals.SHEET_NAME).stat().st_size > 10_000
+    assert len(seen) == sum(fractal_set.read_manifest(made)["counts"].values()) == CATEGORIES * (EACH + 2)
+    assert (made / fractal_set.SHEET_NAME).stat().st_size > 10_000
 
 
 def test_categories_are_told_apart(made):
@@ -119,26 +119,26 @@ def test_categories_are_told_apart(made):
 
 
 def test_the_arguments_alone_decide_the_set(made, tmp_path):
-    fractals.ensure(tmp_path / "two", CATEGORIES, CATEGORIES * EACH, seed=3, workers=2)
+    fractal_set.ensure(tmp_path / "two", CATEGORIES, CATEGORIES * EACH, seed=3, workers=2)
     assert digest(tmp_path / "two") == digest(made)
-    fractals.ensure(tmp_path / "other", CATEGORIES, CATEGORIES * EACH, seed=4, workers=2)
+    fractal_set.ensure(tmp_path / "other", CATEGORIES, CATEGORIES * EACH, seed=4, workers=2)
     assert digest(tmp_path / "other") != digest(made)
 
 
 def test_a_set_that_is_there_is_left_and_another_is_an_error(made, tmp_path):
-    assert not fractals.ensure(made)
-    assert not fractals.ensure(made, categories=CATEGORIES, seed=3)
+    assert not fractal_set.ensure(made)
+    assert not fractal_set.ensure(made, categories=CATEGORIES, seed=3)
     with pytest.raises(InputError, match="holds a set of categories 4, images 160, seed 3"):
-        fractals.ensure(made, categories=5)
+        fractal_set.ensure(made, categories=5)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "manifest.json").write_text(json.dumps({"source": "ddsm"}))
     with pytest.raises(InputError, match="no whole set of fractals"):
-        fractals.ensure(tmp_path / "mine")
+        fractal_set.ensure(tmp_path / "mine")
     for wrong in ({"categories": 1}, {"images": 5}, {"seed": -1}):
         with pytest.raises(InputError, match="2 categories or more"):
-            fractals.ensure(tmp_path / "wrong", **wrong)
+            fractal_set.ensure(tmp_path / "wrong", **wrong)
     with pytest.raises(InputError, match="--workers 0"):
-        fractals.ensure(tmp_path / "wrong", workers=0)
+        fractal_set.ensure(tmp_path / "wrong", workers=0)
 
 
 def test_a_killed_build_leaves_no_set_and_is_made_when_asked_again(tmp_path):

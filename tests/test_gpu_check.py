@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.core.records import run
+from data_prep.core.errors import run
 from scripts import gpu_check
 from scripts.benchmarks import compare_nets
-from scripts.gpu_checks import caffe_unit_tests, cuda_runtime, isolated_runs, verdicts
+from scripts.gpu_checks import caffe_unit_tests, checks, cuda_runtime, isolated_runs, verdicts
 from scripts.nets import definitions
 
 NET = "baseline"
@@ -214,7 +214,7 @@ def test_each_of_caffes_own_tests_has_its_result(program):
 
 
 def test_a_failed_unit_test_fails_the_check_by_name(program, monkeypatch, tmp_path):
-    monkeypatch.setattr(gpu_check, "QUICK_NETS", ())
+    monkeypatch.setattr(checks, "QUICK_NETS", ())
     status, page = check(monkeypatch, tmp_path / "report.md", "--cpu", "--quick", "--unit-tests", "Gemm*")
     assert status == 1
     counts = "of 4 tests 1 passed, 1 failed, 1 aborted, 1 not reached"
@@ -223,13 +223,13 @@ def test_a_failed_unit_test_fails_the_check_by_name(program, monkeypatch, tmp_pa
 
 
 def test_a_filter_that_takes_in_no_test_is_no_pass(program):
-    outcome = verdicts.attempt(lambda: gpu_check.check_tests("none_such", None))
+    outcome = verdicts.attempt(lambda: checks.check_tests("none_such", None))
     assert outcome["state"] == "failed" and "no test" in outcome["said"]
 
 
 def test_unit_tests_that_are_not_built_are_not_run_and_the_report_says_how_to_build_them(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    outcome = gpu_check.check_tests(caffe_unit_tests.ON_GPU, 0)
+    outcome = checks.check_tests(caffe_unit_tests.ON_GPU, 0)
     assert outcome["state"] == "not run" and "scripts/install/caffe_test.sh --cuda" in outcome["lines"][0]
 
 

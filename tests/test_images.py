@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from data_prep.formats import image_files
 from data_prep.formats.optical_density import stretch_to_8bit
 from tests import dicoms

@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pytest
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from data_prep.formats import ljpeg
 
 

@@ -10,8 +10,7 @@ from caffe.proto import caffe_pb2
 
 from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io
-from data_prep.database.lmdb_io import Record
-from data_prep.datum import BlobProto, Datum
+from data_prep.database.lmdb_io import BlobProto, Datum, Record
 
 
 @pytest.fixture

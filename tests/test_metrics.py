@@ -1,4 +1,4 @@
-"""Figures of merit and their intervals (scripts/evaluation/metrics.py), and the paper's numbers (scripts/evaluation/paper_results.py)."""
+"""Figures of merit and their intervals (metrics.py), and the paper's numbers (paper_results.py)."""
 
 import numpy as np
 import pytest

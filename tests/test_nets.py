@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io
 from scripts.evaluation import paper_results
-from scripts.nets import caffemodel, definitions
+from scripts.nets import caffemodel, definitions, device, inference
 from tests import tiny_database
 
 PAPER_TRAINING_IMAGES = 36_400  # 1,456 masses x 25 crops
@@ -203,10 +203,10 @@ def test_deploy_scores_as_the_validation_net_does(net, root, random_weights):
     validation = in_root(root, net, caffe.TEST)
     validation.copy_from(str(random_weights[net]))
     validation.forward()
-    deploy = definitions.load_deploy(net, random_weights[net], batch=2)
-    definitions.predict(deploy, validation.blobs["data"].data)
+    deploy = inference.load_deploy(net, random_weights[net], batch=2)
+    inference.predict(deploy, validation.blobs["data"].data)
     expected = validation.blobs[LAST[net]].data
-    np.testing.assert_allclose(deploy.blobs[definitions.score_blob(deploy)].data, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(deploy.blobs[inference.score_blob(deploy)].data, expected, rtol=1e-5, atol=1e-6)
     assert np.abs(expected).max() > 0
 
 
@@ -348,7 +348,7 @@ def test_caffe_train_works_as_typed(net, root):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Use CPU." in done.stderr
     snapshot = root / "runs" / f"{net}_iter_1.caffemodel"
-    assert definitions.net_of(snapshot) == net
+    assert caffemodel.net_of(snapshot) == net
     for file in (root / "runs").iterdir():
         file.unlink()
 
@@ -364,24 +364,24 @@ def test_preprocess_gives_what_the_data_layer_feeds(net, root, database):
         caffe_net.forward(end="data")
         fed.append(caffe_net.blobs["data"].data.copy())
     images = np.stack([record.image for record in lmdb_io.records(database / "val")][:6])
-    found = definitions.preprocess(net, images, database)
+    found = inference.preprocess(net, images, database)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.concatenate(fed))
 
 
 def test_prediction_does_not_depend_on_the_batch(random_weights):
     inputs = np.random.default_rng(0).normal(0, 50, (5, 3, 224, 224)).astype(np.float32)
-    one = definitions.predict(definitions.load_deploy("googlenet", random_weights["googlenet"], batch=1), inputs)
-    many = definitions.predict(definitions.load_deploy("googlenet", random_weights["googlenet"], batch=4), inputs)
+    one = inference.predict(inference.load_deploy("googlenet", random_weights["googlenet"], batch=1), inputs)
+    many = inference.predict(inference.load_deploy("googlenet", random_weights["googlenet"], batch=4), inputs)
     np.testing.assert_allclose(one, many, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(one.sum(axis=1), 1, rtol=1e-5)
     assert len(np.unique(one[:, 0])) == 5
 
 
 def test_gradient_of_a_score_reaches_the_image(random_weights):
-    net = definitions.load_deploy("googlenet", random_weights["googlenet"])
-    definitions.predict(net, np.random.default_rng(0).normal(0, 50, (1, 3, 224, 224)).astype(np.float32))
-    score = net.blobs[definitions.score_blob(net)]
+    net = inference.load_deploy("googlenet", random_weights["googlenet"])
+    inference.predict(net, np.random.default_rng(0).normal(0, 50, (1, 3, 224, 224)).astype(np.float32))
+    score = net.blobs[inference.score_blob(net)]
     score.diff[...] = [[0, 1]]
     net.backward(start=LAST["googlenet"])
     assert np.abs(net.blobs["data"].diff).max() > 0
@@ -391,21 +391,21 @@ def test_gradient_of_a_score_reaches_the_image(random_weights):
 
 
 def test_snapshot_tells_its_net(random_weights):
-    assert {net: definitions.net_of(path) for net, path in random_weights.items()} == {
+    assert {net: caffemodel.net_of(path) for net, path in random_weights.items()} == {
         net: net for net in definitions.NETS
     }
 
 
 def test_weights_of_another_net_are_refused(random_weights):
     with pytest.raises(InputError, match=r"lacks layers|other shapes|none of its layers"):
-        definitions.load_deploy("baseline", random_weights["googlenet"])
+        inference.load_deploy("baseline", random_weights["googlenet"])
 
 
 def test_unknown_net_name_is_refused(tmp_path):
     path = tmp_path / "other.caffemodel"
     path.write_bytes(pb.NetParameter(name="LeNet", layer=[pb.LayerParameter(name="ip")]).SerializeToString())
     with pytest.raises(InputError, match="LeNet"):
-        definitions.net_of(path)
+        caffemodel.net_of(path)
 
 
 @pytest.mark.parametrize("missing", ["file", "folder", "content"])
@@ -430,13 +430,13 @@ def test_newest_whole_snapshot_is_found_past_damaged_ones(random_weights, tmp_pa
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
         os.utime(path, (order, order))
-    assert definitions.newest_snapshot(tmp_path / "runs") == tmp_path / "runs" / "whole" / "snapshot_iter_5.caffemodel"
+    assert caffemodel.newest_snapshot(tmp_path / "runs") == tmp_path / "runs" / "whole" / "snapshot_iter_5.caffemodel"
     assert capsys.readouterr().err.count("skipped:") == 2
 
 
 def test_no_snapshot_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match=r"train\.py"):
-        definitions.newest_snapshot(tmp_path)
+        caffemodel.newest_snapshot(tmp_path)
 
 
 def old_style(param, rename=None):
@@ -511,7 +511,7 @@ def test_misfits_that_make_caffe_abort_are_input_errors(fault, random_weights, t
     path = tmp_path / "misfit.caffemodel"
     path.write_bytes(param.SerializeToString())
     with pytest.raises(InputError, match="score"):
-        definitions.load_deploy("baseline", path)
+        inference.load_deploy("baseline", path)
     assert aborts("baseline", path)
 
 
@@ -544,7 +544,7 @@ def test_missing_caffe_says_how_to_get_it():
 @pytest.mark.parametrize("gpu", ["0,1", "all", "-1", "99"])
 def test_gpu_that_is_not_there_is_an_input_error(gpu):
     with pytest.raises(InputError, match=f"--gpu {gpu}"):
-        definitions.set_mode(gpu)
+        device.set_mode(gpu)
 
 
 def test_damaged_prototxt_names_the_line(tmp_path):

@@ -11,8 +11,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from scripts import report
-from scripts.reporting import finished_run
+from scripts.reporting import finished_run, report_page
 from tests import finished_runs
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -36,8 +35,8 @@ def page(tmp_path_factory) -> Path:
     out = folder / "results"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        figures = [report.examples(out, runs[0])]
-        report.write_page(out, runs, "Title", [WideTable()], figures, f"A word of one piece: {'long' * 40}.")
+        figures = [report_page.examples(out, runs[0])]
+        report_page.write_page(out, runs, "Title", [WideTable()], figures, f"A word of one piece: {'long' * 40}.")
     return out / "report.html"
 
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from scripts.training.run_folder import COLUMNS
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_score, recall_score, roc_auc_score
 
-from data_prep.core.records import InputError, run
+from data_prep.core.errors import InputError, run
 from scripts import eval as evaluation
-from scripts.evaluation import evaluation_table, metrics, paper_results, plots
+from scripts.evaluation import evaluation_table, metrics, paper_results, plots, predictions
 from scripts.evaluation.comparisons import Difference
 from scripts.evaluation.metrics import Estimate
 from scripts.evaluation.results_table import Table
 from scripts.experiments import claims_table, paper_tables
 from scripts.experiments.matrix import Finished, read_experiments, run_name
+from scripts.training.run_folder import COLUMNS
 from tests import made
 
 EXPERIMENTS = read_experiments()
@@ -40,9 +40,9 @@ def finished(folder: Path, arm: str, seed: int = 1, skill: float = 1.0, shuffled
             pathology = "MALIGNANT" if label else "BENIGN_WITHOUT_CALLBACK" if i < 8 else "BENIGN"
             probability = round(rng.beta(2 + skill * label, 2 + skill * (1 - label)), 3)
             about = {"mass_id": f"{split}{i}", "patient": f"{split}{i // 2}", "pathology": pathology, "label": label}
-            rows.append(dict.fromkeys(evaluation.FIELDS, "") | about | {"probability": probability})
+            rows.append(dict.fromkeys(predictions.FIELDS, "") | about | {"probability": probability})
         with (out / "predictions.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, evaluation.FIELDS)
+            writer = csv.DictWriter(file, predictions.FIELDS)
             writer.writeheader()
             writer.writerows(rng.permutation(rows) if shuffled else rows)
     settings = {

@@ -12,11 +12,10 @@ import sys
 
 import numpy as np
 import pytest
-from scripts.nets.caffemodel import read_weights, stored_layers
 
-from data_prep import fractals
-from scripts import settled
+from data_prep.synthesis import fractal_set
 from scripts.nets import batch_norm, definitions
+from scripts.nets.caffemodel import read_weights, stored_layers
 from scripts.training import fractal_pretraining, settings
 from tests import tiny_database
 
@@ -25,8 +24,9 @@ CATEGORIES = 3
 # The same script, stopped by Ctrl-C as soon as it has saved a snapshot.
 STOPPED = """
 import os, signal, sys
-from scripts import pretrain, snapshots, training
-training.SNAPSHOT_SECONDS = 0
+from scripts import pretrain
+from scripts.training import loop, snapshots
+loop.SNAPSHOT_SECONDS = 0
 save = snapshots.save
 def save_and_stop(*args):
     save(*args)
@@ -47,7 +47,7 @@ def root(tmp_path, data):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "fractals"
-    fractals.ensure(folder, CATEGORIES, images=66, workers=1)
+    fractal_set.ensure(folder, CATEGORIES, images=66, workers=1)
     return folder
 
 
@@ -146,7 +146,7 @@ def test_alexnet_stops_goes_on_and_its_file_fills_every_convolution(root, capsys
     assert weights_of(made) == weights_of(whole)
     content = json.loads(made.with_suffix(".json").read_text())
     assert content["sha256"] == hashlib.sha256(made.read_bytes()).hexdigest()
-    assert content["data_digest"] == fractals.read_manifest(root / "data" / "fractals")["digest"]
+    assert content["data_digest"] == fractal_set.read_manifest(root / "data" / "fractals")["digest"]
     with (root / "weights" / "fractal_alexnet.run" / "log.csv").open(newline="") as file:
         assert content["val_accuracy"] == float(list(csv.DictReader(file))[-1]["val_accuracy"])
     assert "is there already" in fails(root, *options)
@@ -183,18 +183,18 @@ def test_what_cannot_be_is_said_in_one_line(root):
 @pytest.mark.parametrize("net", fractal_pretraining.CROPS)
 def test_settled_batch_norms_have_the_statistics_of_fractals_in_every_light_and_the_weights_stay(net, data, tmp_path):
     param = fractal_pretraining.derive(net, CATEGORIES)
-    (tmp_path / "net.prototxt").write_text(str(settled.without_data(param, fractal_pretraining.CROPS[net])))
+    (tmp_path / "net.prototxt").write_text(str(fractal_pretraining.without_data(param, fractal_pretraining.CROPS[net])))
     caffe = definitions.import_caffe()
     caffe.set_random_seed(1)
     caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST).save(str(tmp_path / "trained.caffemodel"))
 
-    found = settled.settled(param, tmp_path / "trained.caffemodel", data, seed=1)
+    found = fractal_pretraining.settled(param, tmp_path / "trained.caffemodel", data, seed=1)
 
     blobs = {layer.name: [np.array(blob.data) for blob in layer.blobs] for layer in found.layer}
     trained = {layer.name: layer for layer in read_weights(tmp_path / "trained.caffemodel").layer}
     first = next(layer.name for layer in param.layer if layer.type == "Convolution")
     np.testing.assert_array_equal(blobs[first][0], np.array(trained[first].blobs[0].data, np.float32))
-    light = np.concatenate(list(settled.lit(data, fractal_pretraining.CROPS[net], seed=1)))
+    light = np.concatenate(list(fractal_pretraining.lit(data, fractal_pretraining.CROPS[net], seed=1)))
     assert light.min() >= 0 and light.max() <= 255
     darker = light[:, 0, 0, 0] > light.mean(axis=(1, 2, 3))  # the corner is ground
     assert 0.2 < darker.mean() < 0.8  # dark on bright, bright on dark
@@ -203,7 +203,7 @@ def test_settled_batch_norms_have_the_statistics_of_fractals_in_every_light_and_
     sums, weight = np.zeros_like(mean), 0.0
     caffe_net = caffe.Net(str(tmp_path / "net.prototxt"), str(tmp_path / "trained.caffemodel"), caffe.TRAIN)
     levels = np.array(definitions.data_layer(param, "TRAIN").transform_param.mean_value, np.float32)[:, None, None]
-    for batch in settled.lit(data, fractal_pretraining.CROPS[net], seed=1):
+    for batch in fractal_pretraining.lit(data, fractal_pretraining.CROPS[net], seed=1):
         caffe_net.blobs["data"].reshape(len(batch), *caffe_net.blobs["data"].shape[1:])
         caffe_net.blobs["data"].data[...] = batch - levels
         caffe_net._forward(0, list(caffe_net._layer_names).index(first))
@@ -215,16 +215,16 @@ def test_settled_batch_norms_have_the_statistics_of_fractals_in_every_light_and_
 @pytest.mark.parametrize("net", fractal_pretraining.CROPS)
 def test_outputs_fall_over_the_depth_and_are_alike_where_they_are_concatenated(net, tmp_path):
     param = fractal_pretraining.derive(net, CATEGORIES)
-    (tmp_path / "net.prototxt").write_text(str(settled.without_data(param, fractal_pretraining.CROPS[net])))
+    (tmp_path / "net.prototxt").write_text(str(fractal_pretraining.without_data(param, fractal_pretraining.CROPS[net])))
     caffe_net = definitions.import_caffe().Net(str(tmp_path / "net.prototxt"), definitions.import_caffe().TEST)
-    settled.rescale(caffe_net)
+    fractal_pretraining.rescale(caffe_net)
     scale = {
         layer.name: float(caffe_net.params[layer.name + batch_norm.SCALE][0].data.max())
         for layer in param.layer
         if layer.type == "Convolution"
     }
     first, *_, last = scale.values()
-    assert (first, last) == pytest.approx((settled.FIRST, settled.LAST))
+    assert (first, last) == pytest.approx((fractal_pretraining.FIRST, fractal_pretraining.LAST))
     joined = [
         [scale[name] for name in layer.bottom if name in scale] for layer in param.layer if layer.type == "Concat"
     ]

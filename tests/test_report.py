@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from data_prep.core.records import InputError, run
+from data_prep.core.errors import InputError, run
 from scripts import report
-from scripts.reporting import finished_run, summary_text
+from scripts.reporting import finished_run, report_page, summary_text
 from tests import finished_runs
 
 
@@ -58,14 +58,14 @@ def test_the_command_writes_a_page_that_asks_for_nothing(there, monkeypatch, cap
 
 
 def test_every_link_of_the_readme_is_there(two, tmp_path):
-    report.write_page(tmp_path, two, "Title", figures=[report.examples(tmp_path, two[0])])
+    report_page.write_page(tmp_path, two, "Title", figures=[report_page.examples(tmp_path, two[0])])
     links = re.findall(r"\]\(([^)]+)\)", (tmp_path / "README.md").read_text())
     assert len(links) > 10
     assert all((tmp_path / link).exists() for link in links)
 
 
 def test_rows_hold_the_runs_own_figures_and_the_papers_beside(two, tmp_path):
-    report.write_page(tmp_path, two, "Title")
+    report_page.write_page(tmp_path, two, "Title")
     readme = (tmp_path / "README.md").read_text()
     for each in two:
         (row,) = (line for line in readme.splitlines() if line.startswith(f"| [{each.name}]"))
@@ -79,7 +79,7 @@ def test_rows_hold_the_runs_own_figures_and_the_papers_beside(two, tmp_path):
 
 
 def test_gallery_has_a_card_a_mass_and_run_sorted_by_error(two, tmp_path):
-    report.write_page(tmp_path, two, "Title")
+    report_page.write_page(tmp_path, two, "Title")
     panels = re.split(r'<div class="cards" data-run="', page_of(tmp_path))[1:]
     assert len(panels) == 2
     for each, panel in zip(two, panels, strict=True):
@@ -96,7 +96,7 @@ def test_gallery_has_a_card_a_mass_and_run_sorted_by_error(two, tmp_path):
 
 
 def test_crops_that_runs_share_are_in_the_page_once(two, tmp_path):
-    report.write_page(tmp_path, two, "Title")
+    report_page.write_page(tmp_path, two, "Title")
     assert len(re.findall(r"\.sheet\d+ { background-image", page_of(tmp_path))) == 3  # the crops, and two runs' maps
 
 
@@ -109,7 +109,9 @@ def test_more_tables_figures_and_a_discussion_come_in_escaped(two, tmp_path):
     )
     shutil.copy(two[0].folder / "eval_test" / "roc.png", tmp_path / "fig2.png")
     text = "It `works` & is <b>fine</b>.\n\n- one\n- **two**\n"
-    report.write_page(tmp_path, two, "T", tables=[table], figures=[("Fig 2: curves", tmp_path / "fig2.png")], text=text)
+    report_page.write_page(
+        tmp_path, two, "T", tables=[table], figures=[("Fig 2: curves", tmp_path / "fig2.png")], text=text
+    )
     page, readme = page_of(tmp_path), (tmp_path / "README.md").read_text()
     assert (
         "Table 1: &lt;transfer&gt;" in page
@@ -175,7 +177,7 @@ def test_a_run_without_its_gallery_is_refused_with_the_command_to_type(there, tm
 
 def test_synthetic_films_are_said_before_any_figure(two, tmp_path):
     two[0].scores["source"] = "synthetic"
-    report.write_page(tmp_path, two, "Title")
+    report_page.write_page(tmp_path, two, "Title")
     for text in (page_of(tmp_path), (tmp_path / "README.md").read_text()):
         assert "Synthetic films: these figures" in re.split(r"<table|\| ---|\d\.\d{3}", text)[0]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from scripts import reproduce
 from scripts.evaluation import paper_results
 from scripts.experiments import matrix, plan

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.evaluation import evaluation_table, metrics, paper_results
-from scripts.experiments import matrix
+from scripts.evaluation import evaluation_table, metrics, paper_results, predictions
 
 ROOT = Path(__file__).resolve().parent.parent
 REPRODUCTIONS = sorted(path.parent for path in (ROOT / "results").glob("*/*/table3.csv"))
@@ -51,7 +50,7 @@ def test_each_row_shown_is_its_runs_own(run):
 @pytest.mark.parametrize("run", RUNS, ids=named)
 def test_each_runs_figures_follow_from_its_predictions(run):
     scores = json.loads((run / "metrics.json").read_text())
-    found = matrix.read_predictions(run / "predictions.csv")
+    found = predictions.read_predictions(run / "predictions.csv")
     estimates = metrics.estimates(found.labels, found.probabilities, found.patients)
     for name, estimate in estimates.items():
         shown = scores["metrics"][name]

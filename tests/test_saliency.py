@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from data_prep.core.records import InputError, run
+from data_prep.core.errors import InputError, run
 from data_prep.database import lmdb_io
 from scripts import saliency
-from scripts.evaluation import plots, selection
-from scripts.nets import definitions
+from scripts.evaluation import plots, saliency_maps, selection
+from scripts.nets import definitions, inference
 from tests import made
 
 SPLITS = {"train": ["T0", "T1"], "val": ["V0", "V1", "V2", "V3"], "test": ["E0", "E1"]}
@@ -36,7 +36,7 @@ def there(workplace, monkeypatch):
 
 def inputs_of(net: str, data: Path, count: int = 2) -> np.ndarray:
     rng = np.random.default_rng(1)
-    return definitions.preprocess(net, np.stack([made.film_crop(rng, i % 2) for i in range(count)]), data)
+    return inference.preprocess(net, np.stack([made.film_crop(rng, i % 2) for i in range(count)]), data)
 
 
 def largest_by_quadrant_and_channel(gradient: np.ndarray) -> list[tuple[int, int, int]]:
@@ -54,14 +54,14 @@ def largest_by_quadrant_and_channel(gradient: np.ndarray) -> list[tuple[int, int
 def test_gradient_equals_the_scores_change_when_a_pixel_is_nudged(net, of_class, workplace):
     caffe_net = made.random_net(net)
     inputs, step = inputs_of(net, workplace / "data" / "lmdb", 1), 0.5
-    gradient = saliency.gradient(caffe_net, inputs, np.array([of_class]))
+    gradient = saliency_maps.gradient(caffe_net, inputs, np.array([of_class]))
     assert gradient.shape == inputs.shape and gradient.dtype == np.float32
     errors = []
     for place in largest_by_quadrant_and_channel(gradient[0]):
         nudged = np.repeat(inputs, 2, axis=0)
         nudged[(0, *place)] += step
         nudged[(1, *place)] -= step
-        above, below = saliency.forward(caffe_net, nudged)[0][:, of_class]
+        above, below = saliency_maps.forward(caffe_net, nudged)[0][:, of_class]
         errors.append(abs((above - below) / (2 * step) / gradient[(0, *place)] - 1))
     # single precision and the kinks of ReLU and max pooling leave a few per cent; a slip of any kind leaves 100
     assert np.median(errors) < 0.04 and max(errors) < 0.25
@@ -71,10 +71,10 @@ def test_gradient_equals_the_scores_change_when_a_pixel_is_nudged(net, of_class,
 def test_each_images_gradient_is_its_own_and_of_its_own_class(net, workplace):
     caffe_net = made.random_net(net)
     inputs, classes = inputs_of(net, workplace / "data" / "lmdb"), np.array([1, 0])
-    together = saliency.gradient(caffe_net, inputs, classes)
+    together = saliency_maps.gradient(caffe_net, inputs, classes)
     for image, of_class, expected in zip(inputs, classes, together, strict=True):
-        alone = saliency.gradient(caffe_net, image[None], np.array([of_class]))[0]
-        other = saliency.gradient(caffe_net, image[None], np.array([1 - of_class]))[0]
+        alone = saliency_maps.gradient(caffe_net, image[None], np.array([of_class]))[0]
+        other = saliency_maps.gradient(caffe_net, image[None], np.array([1 - of_class]))[0]
         scale = np.abs(expected).max()
         np.testing.assert_allclose(alone, expected, atol=1e-4 * scale)
         assert np.abs(other - expected).max() > 0.1 * scale
@@ -83,12 +83,12 @@ def test_each_images_gradient_is_its_own_and_of_its_own_class(net, workplace):
 def test_gradient_is_of_the_score_so_a_confident_net_has_one_too(workplace):
     caffe_net = made.random_net("baseline")
     inputs, classes = inputs_of("baseline", workplace / "data" / "lmdb"), np.array([0, 1])
-    unsure = saliency.gradient(caffe_net, inputs, classes)
+    unsure = saliency_maps.gradient(caffe_net, inputs, classes)
     for blob in caffe_net.params["score"]:
         blob.data[...] *= 1000
-    _, probabilities = saliency.forward(caffe_net, inputs)
+    _, probabilities = saliency_maps.forward(caffe_net, inputs)
     assert set(probabilities.ravel()) == {0, 1}, "the softmax must be saturated for this test"
-    np.testing.assert_allclose(saliency.gradient(caffe_net, inputs, classes), 1000 * unsure, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(saliency_maps.gradient(caffe_net, inputs, classes), 1000 * unsure, rtol=1e-3, atol=1e-6)
 
 
 def test_map_is_bright_only_where_the_net_looks(workplace):
@@ -97,7 +97,7 @@ def test_map_is_bright_only_where_the_net_looks(workplace):
     looked_at = np.zeros((28, 28), bool)
     looked_at[4:8, 18:22] = True  # of pool3, 8 input pixels a cell: rows 32 to 63, columns 144 to 175
     weights[:, :, ~looked_at] = 0
-    found = saliency.explain(caffe_net, inputs_of("baseline", workplace / "data" / "lmdb"), "malignant")
+    found = saliency_maps.explain(caffe_net, inputs_of("baseline", workplace / "data" / "lmdb"), "malignant")
     margin = 7  # the reach of three 3 x 3 convolutions at 1, 2 and 4 pixels a step
     inside = np.zeros((224, 224), bool)
     inside[32 - margin : 64 + margin, 144 - margin : 176 + margin] = True

@@ -6,11 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep.core.records import Box, Film, run
+from data_prep.core.errors import run
+from data_prep.core.records import Box, Film
 from data_prep.database import context_crops, lmdb_io, manifest
 from scripts import saliency, saliency_share
-from scripts.evaluation import saliency_zones
-from scripts.nets import definitions, random_init
+from scripts.evaluation import saliency_maps, saliency_zones
+from scripts.nets import definitions, inference, random_init
 from tests import made
 
 SPLITS = {"train": ["T0", "T1"], "val": ["V0", "V1", "V2", "V3"], "test": ["E0", "E1"]}
@@ -52,7 +53,7 @@ def test_ellipse_is_where_the_mass_comes_to_lie_in_what_the_net_sees(split, wind
     (x, y), half_width, half_height = BOX.centre, BOX.width / 2, BOX.height / 2
     film = 200 * (((columns - x) / half_width) ** 2 + ((rows - y) / half_height) ** 2 <= 1)
     record = context_crops.warp(film.astype(np.uint8), FILM, manifest.window_of(key, row, RECIPE))
-    seen = definitions.centre_crop(record, size) > 100
+    seen = inference.centre_crop(record, size) > 100
     inside = saliency_zones.radius(saliency_zones.box_corners([key], {"M_1": row}, RECIPE, size)[0], size) <= 1
     assert seen.any() and (seen & inside).sum() > 0.98 * (seen | inside).sum()
 
@@ -154,7 +155,7 @@ def test_untrained_net_has_the_weights_that_its_training_starts_from(net):
 def test_untrained_batch_norm_normalises_the_images_that_it_has_seen():
     inputs = np.random.default_rng(0).normal(20, 40, (8, 3, 224, 224)).astype(np.float32)
     net = random_init.load_untrained("baseline", 1, [inputs])
-    saliency.forward(net, inputs)
+    saliency_maps.forward(net, inputs)
     for name in ("bn1", "bn2", "bn3"):
         net.forward(end=name)
         found = net.blobs[name].data

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from scripts import same_caffe
 from scripts.benchmarks import compare_nets, engine_process
 from scripts.benchmarks.compare_nets import in_caffe

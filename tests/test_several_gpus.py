@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scripts.training.settings import Settings, parts_of
 
-from data_prep.core.records import InputError
-from scripts.nets import definitions
+from data_prep.core.errors import InputError
+from scripts.nets import definitions, device
 from scripts.training import loop, multi_gpu, run_folder, snapshots
+from scripts.training.settings import Settings, parts_of
 from tests import cpu_ranks, tiny_database
 
 caffe = definitions.import_caffe()
@@ -288,7 +288,7 @@ def test_several_gpus_need_nccl(monkeypatch):
     """pycaffe has a class NCCL in any build; without the library it does nothing."""
     if caffe.has_nccl():
         pytest.skip("this Caffe has NCCL")
-    monkeypatch.setattr(definitions, "tried", lambda typed: [0, 1])
+    monkeypatch.setattr(device, "usable_gpus", lambda typed: [0, 1])
     with pytest.raises(InputError, match="--gpu all: 2 GPUs need NCCL, and this Caffe is built without it"):
         multi_gpu.usable("all")
 

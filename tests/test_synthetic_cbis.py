@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import synthetic, synthetic_cbis
 from data_prep.database import manifest
 from data_prep.sources import cbis_ddsm, ddsm
+from data_prep.synthesis import cbis_set, ddsm_set
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ def run(script: str, *args) -> str:
 @pytest.fixture(scope="module")
 def films(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("films") / "ddsm"
-    synthetic.ensure(folder, patients=48, resolution=400)
+    ddsm_set.ensure(folder, patients=48, resolution=400)
     return folder
 
 
@@ -51,9 +51,9 @@ def test_masses_and_films_are_those_of_the_case_folders(films, archive):
 
 
 def test_every_habit_of_the_archive_occurs_and_only_the_wrong_aspect_costs_masses(films, archive):
-    jobs = synthetic_cbis.film_jobs([mass for mass in ddsm.masses(films) if not mass.reason])
-    assert {habit for job in jobs for habit in job.habits} == set(synthetic_cbis.HABITS)
-    assert {job.layout for job in jobs} == set(synthetic_cbis.LAYOUTS)
+    jobs = cbis_set.film_jobs([mass for mass in ddsm.masses(films) if not mass.reason])
+    assert {habit for job in jobs for habit in job.habits} == set(cbis_set.HABITS)
+    assert {job.layout for job in jobs} == set(cbis_set.LAYOUTS)
     reasons = [mass.reason for mass in cbis_ddsm.masses(archive) if mass.reason]
     assert len(reasons) == sum(job.habits.count("another aspect") for job in jobs)
     assert all(reason.startswith("mask of another aspect: ") for reason in reasons)

@@ -13,17 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scripts.training.settings import Settings
 
 from data_prep.database import lmdb_io, manifest
-from scripts.nets import definitions
+from scripts.nets import caffemodel, definitions, inference
 from scripts.training import run_folder, snapshots
+from scripts.training.settings import Settings
 from tests import tiny_database
 
 SCRIPT = definitions.ROOT / "scripts" / "train.py"
 # The same script, saving after every evaluation: as a run does whose evaluations lie more than a minute apart.
 SAVING = (
-    "import sys; from scripts import train; from scripts.training import loop; loop.SNAPSHOT_SECONDS = 0; sys.exit(train.run(train.main))"
+    "import sys; from scripts import train; from scripts.training import loop; loop.SNAPSHOT_SECONDS = 0; "
+    "sys.exit(train.run(train.main))"
 )
 GOOGLENET = ("--net", "googlenet", "--from-scratch", "--batch", "2")
 
@@ -102,7 +103,7 @@ def test_run_says_where_its_weights_are_and_what_is_next(run):
     folder, out = run
     weights = "runs/baseline/snapshot_iter_5.caffemodel"
     assert out.splitlines()[-1] == f"{weights}: finished; next: python scripts/eval.py --weights {weights}"
-    assert definitions.newest_snapshot(folder.parent) == folder / "snapshot_iter_5.caffemodel"
+    assert caffemodel.newest_snapshot(folder.parent) == folder / "snapshot_iter_5.caffemodel"
 
 
 @pytest.mark.slow
@@ -121,8 +122,8 @@ def test_logged_validation_is_that_of_the_deploy_net(run, database):
     folder, _ = run
     records = list(lmdb_io.records(database / "val"))
     images, labels = np.stack([record.image for record in records]), np.array([record.label for record in records])
-    net = definitions.load_deploy("baseline", folder / "snapshot_iter_5.caffemodel")
-    probabilities = definitions.predict(net, definitions.preprocess("baseline", images, database))
+    net = inference.load_deploy("baseline", folder / "snapshot_iter_5.caffemodel")
+    probabilities = inference.predict(net, inference.preprocess("baseline", images, database))
     row = log(folder)[-1]
     assert float(row["val_accuracy"]) == pytest.approx(np.mean(probabilities.argmax(axis=1) == labels), abs=1e-6)
     of_label = probabilities[np.arange(len(labels)), labels].clip(min=np.finfo(np.float32).tiny)
@@ -339,7 +340,7 @@ def test_weights_are_where_training_starts(root):
     assert status == 0, err
     assert out.splitlines()[0] == f"{first}: fills 58 layers; at random start: none"
     one, other = (
-        definitions.load_deploy("googlenet", root / "runs" / name / "snapshot_iter_1.caffemodel")
+        inference.load_deploy("googlenet", root / "runs" / name / "snapshot_iter_1.caffemodel")
         for name in ("first", "googlenet")
     )
     filters = [net.params["conv1/7x7_s2"][0].data for net in (one, other)]
@@ -439,7 +440,7 @@ def test_resumed_run_keeps_its_settings_place_and_data(run, tmp_path):
 @pytest.mark.slow
 def test_divergence_stops_the_run(run, root):
     folder, _ = run
-    param = definitions.read_snapshot(folder / "snapshot_iter_5.caffemodel")
+    param = caffemodel.read_snapshot(folder / "snapshot_iter_5.caffemodel")
     score = next(layer for layer in param.layer if layer.name == "score")
     score.blobs[0].data[:] = np.full(128, np.nan)
     path = root / "nan.caffemodel"

@@ -12,7 +12,8 @@ from google.protobuf.message import DecodeError
 
 from data_prep.auditing import near_duplicates
 from data_prep.auditing.decoded_records import Reread, Seen, reread
-from data_prep.core.records import LABELS, InputError
+from data_prep.core.errors import InputError
+from data_prep.core.records import LABELS
 from data_prep.database import lmdb_io, lmdb_writer, manifest
 from data_prep.database.context_crops import SIZE, Window
 from data_prep.database.lmdb_io import name_of
@@ -242,7 +243,7 @@ def identical(database: Database) -> Check:
 
 
 def near_identical(database: Database) -> Check:
-    """No held-out image looks like one of another split, as it is stored or turned back upright (near_duplicates.py)."""
+    """No held-out image looks like one of another split, as stored or turned back upright (near_duplicates.py)."""
     everything = list(_records(database))
     if not everything:
         return Check("alike", "no records to compare", [])

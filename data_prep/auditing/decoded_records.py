@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.auditing import near_duplicates
+from data_prep.core.errors import InputError
 from data_prep.core.process_pool import worker_pool
-from data_prep.core.records import InputError
 from data_prep.database import lmdb_io
 from data_prep.database.context_crops import SIZE, Window
 
@@ -19,7 +19,7 @@ UPRIGHT_CORE = Window(SIZE / 2, SIZE / 2, near_duplicates.CORE * SIZE)  # for a 
 
 
 class Seen(NamedTuple):
-    """One record: key, class, SHA-256 as in the digest and of the pixels alone, and the patches of near_duplicates.py."""
+    """One record: key, class, SHA-256 as in the digest and of the pixels, and the patches of near_duplicates.py."""
 
     key: str
     label: int

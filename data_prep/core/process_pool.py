@@ -18,7 +18,7 @@ from queue import SimpleQueue
 
 import cv2
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 
 # a fresh server process: forking this one, which may run Caffe's and OpenCV's threads, could deadlock
 CONTEXT = get_context("forkserver")

@@ -4,9 +4,6 @@ Readers (one a data source) turn case files into `Mass` records; split, crops an
 Also the one kind of error that a user can cause, and how a script reports it.
 """
 
-import os
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,45 +13,9 @@ LABELS = {"MALIGNANT": 1, "BENIGN": 0, "BENIGN_WITHOUT_CALLBACK": 0}
 """Class of each proven pathology, as the Datum stores it; a pathology that is not here is left out and listed."""
 
 
-class InputError(Exception):
-    """Something a user gave cannot be used. The message is one line: which file, what is wrong, what to do."""
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's message in one line, for some libraries' are several, or empty."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def unproven(pathology: str) -> str:
     """Return the reason why a lesion of this pathology is left out, "" when it is proven."""
     return "" if pathology in LABELS else f"pathology unproven or unknown: {pathology or 'none given'}"
-
-
-def run(main: Callable[[], None]) -> int:
-    """Call a script's main(); return its exit status: 0, or 2 after one line on stderr for a user's error.
-
-    An OSError (a full disk, a folder that may not be read) is one: its message names the file.
-    """
-    try:
-        main()
-        sys.stdout.flush()
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        _finish_output()
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _finish_output() -> None:
-    """Write what stdout holds back, or drop it where nobody takes it: Python, at its end, would exit with 120."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 @dataclass(frozen=True)
@@ -90,7 +51,8 @@ class Film:
 
     `width` and `height` are the film's own size in full-resolution pixels; boxes and contexts are measured in these.
     The stored image may be smaller, even squashed: crops are sampled from it with the film's proportions restored.
-    `scanner` names the grey level to optical density calibration (optical_density.py); None where the image is 8-bit already.
+    `scanner` names the grey level to optical density calibration
+    (optical_density.py); None where the image is 8-bit already.
     """
 
     path: Path

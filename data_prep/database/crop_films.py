@@ -7,7 +7,8 @@ from itertools import islice
 
 import numpy as np
 
-from data_prep.core.records import Box, Film, InputError
+from data_prep.core.errors import InputError
+from data_prep.core.records import Box, Film
 from data_prep.database import context_crops
 from data_prep.database.lmdb_io import Packed, Record, key_of, pack
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.core.records import Film, InputError, Mass
+from data_prep.core.errors import InputError
+from data_prep.core.records import Film, Mass
 from data_prep.database import context_crops, crop_films, lmdb_io
 from data_prep.database.split import SPLITS
 

@@ -12,7 +12,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from data_prep.core.records import Box, InputError, Mass
+from data_prep.core.errors import InputError
+from data_prep.core.records import Box, Mass
 from data_prep.database import context_crops, lmdb_io
 
 JSON = "manifest.json"

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from data_prep.core.records import InputError, Mass
+from data_prep.core.errors import InputError
+from data_prep.core.records import Mass
 
 SHARE = 0.10  # of the masses, for validation and for test (paper: 80/10/10)
 TRIES = 1000  # shuffles before giving up; real sets succeed at the first, tiny ones within a few

@@ -17,7 +17,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_voi_lut
 
-from data_prep.core.records import InputError, one_line
+from data_prep.core.errors import InputError, one_line
 
 MOST_PIXELS = 1 << 27  # three times the largest film of DDSM
 CODECS = {

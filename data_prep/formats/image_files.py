@@ -1,4 +1,4 @@
-"""Image files of every usual kind and depth: PNG, JPEG, TIFF, PGM ... through Pillow, DICOM through data_prep/formats/dicom.py.
+"""Image files of every usual kind and depth: PNG, JPEG, TIFF, PGM ... through Pillow, DICOM through dicom.py.
 
 8-bit films are taken as they are, colours as their luminance. Deeper films and DICOM are stretched to 8 bit, for a
 16-bit file may hold 12-bit values. Of a file with several pages the first is read. Nothing is decoded before the
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from pydicom.misc import is_dicom
 
-from data_prep.core.records import InputError, one_line
+from data_prep.core.errors import InputError, one_line
 from data_prep.formats import dicom
 from data_prep.formats.optical_density import stretch_to_8bit
 

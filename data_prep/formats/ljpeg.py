@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 
 MARKER_NAMES = {0xC0: "baseline DCT", 0xC1: "extended DCT", 0xC2: "progressive DCT"}
 SOF3, DHT, SOI, EOI, SOS = 0xC3, 0xC4, 0xD8, 0xD9, 0xDA

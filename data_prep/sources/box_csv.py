@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from data_prep.core.errors import InputError
 from data_prep.core.files import whole_file
-from data_prep.core.records import InputError
 
 Row = dict[str, object]
 """Columns of data_prep/sources/csv_boxes.py; `image` is a Path that can be opened from here."""

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.core.records import Box, Film, InputError, Mass, unproven
+from data_prep.core.errors import InputError
+from data_prep.core.files import read_table, walk
+from data_prep.core.records import Box, Film, Mass, unproven
 from data_prep.formats import dicom
 from data_prep.formats.mask_box import mask_box
-from data_prep.tables import read_table
-from data_prep.walk import walk
 
 CSV_NAMES = "mass_case_description_*.csv"
 NAME = re.compile(r"Mass-(Training|Test)_(P_\d+)_(LEFT|RIGHT)_(CC|MLO)")

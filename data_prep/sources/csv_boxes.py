@@ -29,10 +29,11 @@ from statistics import median
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.core.records import Box, Film, InputError, Mass, unproven
+from data_prep.core.errors import InputError
+from data_prep.core.files import read_table
+from data_prep.core.records import Box, Film, Mass, unproven
 from data_prep.formats import image_files
 from data_prep.formats.mask_box import mask_box
-from data_prep.tables import read_table
 
 BOX = ("x", "y", "width", "height")
 COLUMNS = ("image", "patient_id", *BOX, "pathology")

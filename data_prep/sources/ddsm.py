@@ -20,9 +20,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.core.records import Box, Film, InputError, Mass, unproven
+from data_prep.core.errors import InputError
+from data_prep.core.files import walk
+from data_prep.core.records import Box, Film, Mass, unproven
 from data_prep.formats import ljpeg, optical_density
-from data_prep.walk import walk
 
 # Column and row steps of the chain codes: 0 is up, then clockwise in steps of 45 degrees.
 STEPS = np.array([(0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1)], np.int32)

@@ -23,7 +23,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
-from data_prep.core.records import InputError, one_line
+from data_prep.core.errors import InputError, one_line
 
 UID = re.compile(r"\d+(\.\d+)+")
 IMAGE, SUMS, LICENCE = re.compile(r"[\w-]+\.dcm"), "md5hashes.csv", "LICENSE"

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.build_lmdb import READERS
-from data_prep.core.records import Box, Film, InputError, Mass, unproven
+from data_prep.core.errors import InputError
+from data_prep.core.records import Box, Film, Mass, unproven
 from data_prep.formats import image_files
 from data_prep.sources import csv_boxes, ddsm
+from data_prep.sources.registry import READERS
 
 
 class Marked(NamedTuple):
@@ -53,7 +54,7 @@ def by_overlay(path: Path, kind: str, overlay: Path) -> tuple[Film, list[Marked]
 
 
 def by_row(path: Path, kind: str, row: dict[str, str]) -> tuple[Film, list[Marked]]:
-    """Return a film and the one mass marked on it by a row of data_prep/sources/csv_boxes.py (x, y, width, height, or mask).
+    """Return a film and the one mass marked on it by a row of csv_boxes.py (x, y, width, height, or mask).
 
     Raises InputError when the film, or the mark on it, cannot be used.
     """

@@ -5,7 +5,6 @@ import time
 
 import numpy as np
 
-from scripts import speed_flops
 from scripts.benchmarks import machine_peak
 from scripts.benchmarks.job import RATE, Job
 from scripts.nets import definitions, solver
@@ -35,7 +34,7 @@ class Engine:
         """Make a net in training, with these weights or random ones, and its solver."""
         self.solver = None  # frees the last one's memory first
         train_val = solver.from_memory(job.net, job.batch, job.dropout)
-        self.solver = solver.solver(job.net, train_val, RATE)
+        self.solver = solver.make_solver(job.net, train_val, RATE)
         self.solver.add_callback(lambda: None, self._note_gradients)
         self.net = self.solver.net
         self.net.blobs["data"].data[...] = job.images()
@@ -91,7 +90,7 @@ class Engine:
 
     def flops(self) -> list[dict]:
         """Return the operations of each layer of the net in training (speed_flops.flops)."""
-        return speed_flops.flops(self.net)
+        return machine_peak.flops(self.net)
 
     def deploy(self, job: Job, weights: Weights) -> None:
         """Make the net for prediction, with a batch in it."""
@@ -111,11 +110,13 @@ class Engine:
 
     def explain(self) -> tuple[float, np.ndarray]:
         """Return the time of a saliency map's gradient, of the malignant score, and the gradient."""
-        from scripts import saliency  # here, for what it imports (matplotlib, scikit-learn) has no part in the rest
+        from scripts.evaluation import (
+            saliency_maps,  # here, for what it imports (matplotlib, scikit-learn) has no part in the rest
+        )
 
         classes = np.ones(len(self.images), int)
         began = time.perf_counter()
-        found = saliency.gradient(self.net, self.images, classes)
+        found = saliency_maps.gradient(self.net, self.images, classes)
         return time.perf_counter() - began, found
 
     def sgemm(self, size: int) -> dict[str, float]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from scripts.nets import definitions
-from scripts.nets.solver import apart, from_memory, solver
+from scripts.nets import definitions, inference
+from scripts.nets.solver import apart, from_memory, make_solver
 
 BATCH = 4
 SEED = 1
@@ -49,7 +49,7 @@ def put_images(net, number: int) -> None:
 
 def make_weights(name: str, folder: Path) -> None:
     """Write a net's first weights, random by the solver's seed, with batch norm's statistics of one batch."""
-    net = solver(name, from_memory(name, BATCH)).net
+    net = make_solver(name, from_memory(name, BATCH)).net
     put_images(net, 0)
     net.forward()
     net.save(str(folder / WEIGHTS))
@@ -83,13 +83,13 @@ def compare_pass(name: str, phase: str, folder: Path, dropout: bool = True) -> d
 def _load(name: str, phase: str, folder: Path, dropout: bool):
     """Return a net with the written weights and a batch of images; its `backward` goes down to the images."""
     if phase == "TEST":
-        net = definitions.load_deploy(name, folder / WEIGHTS, BATCH)
+        net = inference.load_deploy(name, folder / WEIGHTS, BATCH)
         net.blobs["prob"].diff[:, 1] = 1  # of the malignant class
     else:
         train_val = from_memory(name, BATCH, dropout)
         train_val.force_backward = True
         train_val.layer.remove(next(layer for layer in train_val.layer if layer.type == "Accuracy"))  # has no backward
-        net = solver(name, train_val).net
+        net = make_solver(name, train_val).net
         net.copy_from(str(folder / WEIGHTS))
     put_images(net, 0)
     return net
@@ -153,7 +153,7 @@ def train(name: str, folder: Path, iterations: int, rate: float, out: str) -> li
 
     Everything random follows from the solver's one seed.
     """
-    training = solver(name, from_memory(name, BATCH), rate)
+    training = make_solver(name, from_memory(name, BATCH), rate)
     training.net.copy_from(str(folder / WEIGHTS))
     losses = []
     for number in range(iterations):

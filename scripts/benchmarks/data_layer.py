@@ -16,7 +16,7 @@ import numpy as np
 from data_prep.database import lmdb_io
 from scripts.benchmarks.database_build import Scale, database
 from scripts.nets import definitions
-from scripts.nets.solver import apart, from_database, from_memory, solver, timed_step
+from scripts.nets.solver import apart, from_database, from_memory, make_solver, timed_step
 
 PNG_LEVEL, PNG_STRATEGY = cv2.IMWRITE_PNG_COMPRESSION, cv2.IMWRITE_PNG_STRATEGY
 ENCODINGS: dict[str, tuple[str, list[int]]] = {  # not WebP: writing it takes 12 ms, as long as all else for a crop
@@ -121,8 +121,8 @@ def training_times(net: str, folder: Path, batch: int, pairs: int) -> list[tuple
     """
     caffe = definitions.import_caffe()
     caffe.set_mode_cpu()
-    with_data = solver(net, from_database(net, batch, folder))
-    with_dummy = solver(net, from_memory(net, batch))
+    with_data = make_solver(net, from_database(net, batch, folder))
+    with_dummy = make_solver(net, from_memory(net, batch))
     for name, blobs in with_data.net.params.items():
         for blob, other in zip(blobs, with_dummy.net.params[name], strict=True):
             other.data[...] = blob.data

@@ -14,20 +14,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 
 import cv2
 import numpy as np
 import psutil
 from skimage.io import imread, imsave
+from skimage.transform import resize, rotate
 
-from data_prep import synthetic
-from data_prep.core.records import Film, InputError, Mass
+from data_prep.core.errors import InputError
+from data_prep.core.records import Box, Film, Mass
 from data_prep.database import context_crops, lmdb_io, manifest
+from data_prep.database.context_crops import SIZE, Window
 from data_prep.formats import ljpeg, optical_density
 from data_prep.sources import ddsm
-from scripts import naive_crops
+from data_prep.synthesis import ddsm_set
+from scripts.benchmarks import database_build
 from scripts.nets.definitions import ROOT
 
 SAMPLING = 0.2  # seconds between two looks at the memory: a film takes half a second
@@ -71,7 +74,7 @@ TOY = Scale(
 def films(work: Path, scale: Scale) -> Path:
     """Return a folder of synthetic DDSM cases, drawn unless it is there already."""
     folder = work / f"films_{scale.resolution:g}"
-    synthetic.ensure(folder, scale.patients, resolution=scale.resolution)
+    ddsm_set.ensure(folder, scale.patients, resolution=scale.resolution)
     return folder
 
 
@@ -220,7 +223,9 @@ def with_scikit_image(films: list[list[Mass]], folder: Path, enlarge: bool) -> N
     for mass in chain.from_iterable(films):
         grey = ljpeg.decode(mass.film.path)
         image = optical_density.to_8bit(optical_density.optical_density(grey, mass.film.scanner))
-        for window, crop in zip(windows(mass), naive_crops.cut(image, mass.box, windows(mass), enlarge), strict=True):
+        for window, crop in zip(
+            windows(mass), database_build.cut(image, mass.box, windows(mass), enlarge), strict=True
+        ):
             imsave(folder / f"{mass.mass_id}_{window.name}.png", crop, check_contrast=False)
 
 
@@ -291,3 +296,41 @@ def pss(process: psutil.Process) -> int:
         return process.memory_full_info().pss
     except psutil.Error:
         return 0
+
+
+def cut(image: np.ndarray, box: Box, windows: list[Window], enlarge: bool) -> Iterator[np.ndarray]:
+    """Yield the windows of one mass as uint8 (227, 227), in order.
+
+    `image` is the film, uint8 (rows, columns) at the full resolution that `box` and `windows` are measured in; windows
+    of one angle must stand together, as crops.augmented_windows returns them. A turned film needs more room; unless
+    it is given (`enlarge`), what is carried out of the frame is lost, and crops near the film's edge are wrong.
+    """
+    for angle, same_angle in groupby(windows, key=lambda window: window.angle):
+        turned, origin = image, np.zeros(2)
+        if angle:
+            middle = np.array(box.centre) - 0.5  # scikit-image's pixel i has its centre at i, ours at i + 0.5
+            turned = rotate(image, angle, enlarge, middle, mode="reflect", preserve_range=True)
+            if enlarge:
+                rows, columns = image.shape
+                corners = np.array([(0, 0), (columns - 1, 0), (0, rows - 1), (columns - 1, rows - 1)])
+                origin = _turn(corners, middle, angle).min(axis=0)
+        for window in same_angle:
+            x, y = _turn(np.array([(window.x, window.y)]), np.array(box.centre), angle)[0] - origin
+            crop = resize(_square(turned, x, y, window.side), (SIZE, SIZE), anti_aliasing=True, preserve_range=True)
+            yield np.rint(crop).astype(np.uint8)
+
+
+def _turn(points: np.ndarray, middle: np.ndarray, angle: float) -> np.ndarray:
+    """Return where points (n, 2) come to lie when the film is turned back by `angle` degrees about its `middle`."""
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    return middle + (points - middle) @ np.array([[cos, -sin], [sin, cos]])
+
+
+def _square(image: np.ndarray, x: float, y: float, side: float) -> np.ndarray:
+    """Return the square about a point, to whole pixels; mirrored where it leaves the image."""
+    side = round(side)
+    left, top = round(x - side / 2), round(y - side / 2)
+    inside = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
+    rows, columns = image.shape
+    before, after = (max(-top, 0), max(-left, 0)), (max(top + side - rows, 0), max(left + side - columns, 0))
+    return np.pad(inside, list(zip(before, after, strict=True)), mode="reflect")

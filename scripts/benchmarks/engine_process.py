@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 
 STOCK = Path(sys.prefix) / "stock"
 """The folder of stock Caffe's package, beside our Caffe's own (setup.sh --stock)."""

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from scripts.benchmarks.engine_process import ENGINES, Worker, workers
 from scripts.benchmarks.job import Job
 from scripts.nets import definitions, solver

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 
 OUTSIDE = ("Data", "DummyData", "Accuracy", "SoftmaxWithLoss")  # the module begins with images and ends with scores
 

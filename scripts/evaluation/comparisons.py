@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binomtest
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from scripts.evaluation import metrics
 from scripts.evaluation.metrics import DRAWS, SEED, Estimate
-from scripts.experiments.matrix import Predictions
+from scripts.evaluation.predictions import Predictions
 
 NO_CALLBACK = "BENIGN_WITHOUT_CALLBACK"
 ROUNDING = 1e-9  # 0.07 x 100 is a little more than 7

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io, manifest
 from data_prep.database.split import SPLITS
-from scripts.nets import definitions
+from scripts.nets import caffemodel, inference
 
 RUNS = Path("runs")
 BATCH = 16  # images; more only takes memory: on a CPU it is no faster
@@ -85,8 +85,8 @@ def add_net_arguments(parser: argparse.ArgumentParser) -> None:
 
 def choose_net(args: argparse.Namespace) -> Trained:
     """Return the trained net, its snapshot checked to be whole, and print which it is."""
-    weights = args.weights or definitions.newest_snapshot(_folder(args.run) if args.run else RUNS)
-    net = definitions.net_of(weights)
+    weights = args.weights or caffemodel.newest_snapshot(_folder(args.run) if args.run else RUNS)
+    net = caffemodel.net_of(weights)
     run = _run_json(weights.parent / "run.json")
     how = "" if args.weights or args.run else " (newest under runs/; choose with --weights or --run)"
     print(f"weights: {weights}{how}")
@@ -154,7 +154,7 @@ def batches(chosen: Chosen, what: str | None = None) -> Iterator[tuple[list[str]
     stream = iter(tqdm(records(chosen), desc=what, total=chosen.count, unit="mass", disable=None))
     while some := list(islice(stream, BATCH)):
         images = np.stack([record.image for record in some])
-        inputs = definitions.preprocess(chosen.net, images, chosen.mean_folder)
+        inputs = inference.preprocess(chosen.net, images, chosen.mean_folder)
         yield [record.key for record in some], [record.label for record in some], inputs
 
 

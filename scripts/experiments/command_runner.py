@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 
 
 def typed(script: str, *args: object) -> str:

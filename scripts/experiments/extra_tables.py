@@ -1,14 +1,41 @@
 """What the predictions of every arm say beyond the paper's tables: by patient, by callback, by threshold, by seed."""
 
+import json
+from pathlib import Path
+
 from scripts.evaluation import comparisons, metrics, paper_results
-from scripts.evaluation.comparisons import OperatingPoint
+from scripts.evaluation.comparisons import Difference, OperatingPoint
+from scripts.evaluation.metrics import Estimate
 from scripts.evaluation.results_table import Cell, Table
-from scripts.experiments import results as results_module
-from scripts.experiments.matrix import SPLITS
-from scripts.experiments.results import FIRST_SEED, HEADS, INTERVALS, NOT_RUN, UNIT, WORDS, Results, model
+from scripts.experiments.matrix import SPLITS, Finished
+from scripts.experiments.plan import SHARES
+from scripts.experiments.results import (
+    FIRST_SEED,
+    HEADS,
+    INTERVALS,
+    NOT_RUN,
+    UNIT,
+    WORDS,
+    Results,
+    figures,
+    model,
+    sizes,
+)
 
 SIZES = ("Malignant", "Benign")
 POINT = ("recall", "precision", "specificity")
+SHARE_HEADER = (
+    "Model",
+    "Zone",
+    "Area",
+    "Trained net",
+    "Random nets",
+    "Mean map",
+    "Trained - random",
+    "Trained - mean map",
+)
+SHARE_FIGURES = ("area", "trained", "random", "place")
+SHARE_DIFFERENCES = ("trained_minus_random", "trained_minus_place")
 
 
 def per_patient(results: Results) -> Table:
@@ -20,7 +47,7 @@ def per_patient(results: Results) -> Table:
             rows.append((model(arm), None, None, None, *[NOT_RUN] * len(HEADS)))
             continue
         patients = comparisons.by_patient(*found.arrays)
-        rows.append((model(arm), *results_module.sizes(patients[0]), *metrics.estimates(*patients).values()))
+        rows.append((model(arm), *sizes(patients[0]), *metrics.estimates(*patients).values()))
     notes = (
         "A patient's probability is the highest of its masses', and a patient is malignant when any of its masses is. "
         "So the more masses a patient has, the likelier it is called malignant.",
@@ -40,13 +67,11 @@ def callback(results: Results) -> Table:
         if not found:
             rows.append((model(arm), None, None, None, None, *[NOT_RUN] * len(HEADS)))
             continue
-        rows.append(
-            (model(arm), "all", *results_module.sizes(found.predictions.labels), *results_module.figures(found))
-        )
+        rows.append((model(arm), "all", *sizes(found.predictions.labels), *figures(found)))
         kept = comparisons.called_back(found.predictions.pathologies)
         if kept.any() and not kept.all():
             part = [array[kept] for array in found.arrays]
-            rows.append((model(arm), "called back", *results_module.sizes(part[0]), *metrics.estimates(*part).values()))
+            rows.append((model(arm), "called back", *sizes(part[0]), *metrics.estimates(*part).values()))
     notes = (
         f"Called back: without the masses of pathology {comparisons.NO_CALLBACK}, benign ones that a radiologist did "
         "not think worth a second look. An arm with one row has none of them in its test set.",
@@ -116,3 +141,38 @@ def seeds(results: Results) -> Table:
     )
     header = ("Model", "Split", "Seed", "Accuracy", "Accuracy's SD", "AUC", "AUC's SD")
     return Table("seeds", "How much the figures vary from seed to seed", results.about, header, rows, notes)
+
+
+def saliency_shares(out: Path, runs: list[Finished], about: str) -> list[Table]:
+    """Write saliency.csv and .md of the runs whose saliency was counted, and return the table; nothing without any."""
+    counted = [(run, json.loads((run.folder / SHARES).read_text())) for run in runs if (run.folder / SHARES).is_file()]
+    if not counted:
+        return []
+    inner, outer = counted[0][1]["bounds"]
+    notes = (
+        "Share of the saliency on each zone, the mean over the validation masses, with 95% intervals by patient.",
+        f"A mass is the ellipse inscribed in its box; its margin is the band from {inner} to {outer} of its radius.",
+        "Random nets: the same architecture with fresh weights, the mean of three.",
+        "Mean map: what a net would give that looks at the same place whatever it is shown. Masses lie in the middle, "
+        "so only what exceeds it follows the very mass.",
+    )
+    rows = [row for run, shares in counted for row in _rows_by_zone(run, shares)]
+    table = Table("saliency", "Fig 3 in numbers: where the saliency falls", about, SHARE_HEADER, rows, notes)
+    table.write(out)
+    return [table]
+
+
+def _rows_by_zone(run: Finished, shares: dict) -> list[tuple]:
+    """A row for each zone."""
+    return [
+        (
+            model(run.arm),
+            zone,
+            *(Estimate(**found[name]) for name in SHARE_FIGURES),
+            *(
+                Difference(found[name]["value"], found[name]["low"], found[name]["high"], None)
+                for name in SHARE_DIFFERENCES
+            ),
+        )
+        for zone, found in shares["zones"].items()
+    ]

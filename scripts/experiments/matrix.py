@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
+from scripts.evaluation.predictions import Predictions, read_predictions
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments.toml"
 SPLITS = ("val", "test")  # those that an arm is evaluated on
@@ -33,17 +32,6 @@ class Arm:
     def crops(self) -> str:
         """Which of a set's databases it is trained on, such as "large_aug"."""
         return f"{self.context}_{'aug' if self.augmented else 'noaug'}"
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """A split's masses in the order of its database: arrays of one length."""
-
-    masses: np.ndarray  # mass_id
-    patients: np.ndarray
-    pathologies: np.ndarray
-    labels: np.ndarray  # 1 malignant, 0 benign
-    probabilities: np.ndarray  # of malignancy, float64
 
 
 @dataclass(frozen=True)
@@ -105,15 +93,3 @@ def name_of_weights(path: str | None) -> str:
         return "random"
     kinds = {"bvlc": "ImageNet", "fractal": "fractals"}
     return kinds.get(Path(path).name.partition("_")[0], Path(path).name)
-
-
-def read_predictions(path: Path) -> Predictions:
-    """Return a predictions.csv of eval.py; InputError when it is missing or lacks a column."""
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        text = (np.array([row[name] for row in rows]) for name in ("mass_id", "patient", "pathology"))
-        labels = np.array([int(row["label"]) for row in rows])
-        return Predictions(*text, labels, np.array([float(row["probability"]) for row in rows]))
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error!r}); make it with python scripts/eval.py") from None

@@ -4,12 +4,11 @@ import shutil
 from pathlib import Path
 
 from data_prep.core.files import whole_file
-from scripts import report
 from scripts.evaluation import evaluation_table, paper_results, plots
 from scripts.experiments import matrix
 from scripts.experiments.command_runner import python
 from scripts.experiments.plan import KINDS, Data
-from scripts.reporting import finished_run
+from scripts.reporting import finished_run, report_page
 
 TITLE = "Breast mass classification, reproduced"
 DISCUSSION = "discussion.md"
@@ -30,7 +29,7 @@ def write(out: Path, runs: list[matrix.Finished], tables: list, data: Data, show
         print(f"\n{pictures[0][1]}: Fig 1; the tables and other figures need arms that are trained")
         return
     discussion = out / DISCUSSION
-    report.write_page(
+    report_page.write_page(
         out,
         [finished_run.read(run.folder) for run in sorted(firsts.values(), key=runs.index)],
         title=f"{TITLE}: {evaluation_table.SOURCES[data.source]} ({data.name})",

@@ -15,9 +15,18 @@ from scripts.evaluation import metrics, paper_results
 from scripts.evaluation.metrics import Estimate
 from scripts.evaluation.results_table import Cell, Table
 from scripts.experiments import claims_table, extra_tables
-from scripts.experiments import results as results_module
 from scripts.experiments.matrix import Arm, Finished
-from scripts.experiments.results import FIRST_SEED, HEADS, INTERVALS, UNIT, Results, model
+from scripts.experiments.results import (
+    FIRST_SEED,
+    HEADS,
+    INTERVALS,
+    UNIT,
+    Results,
+    figures,
+    model,
+    read_results,
+    samples,
+)
 
 TRAINING = ("Seeds", "Epochs", "Images", "Start")
 COUNTS = tuple(name.upper() for name in metrics.Counts._fields)
@@ -32,7 +41,7 @@ def write(out: Path, finished: list[Finished], experiments: dict, budget: str, s
     `experiments` is what arms.read_experiments returns, `budget` one of its budgets by name, `source` the data's as
     manifest.json has it. Raises InputError when the runs were not evaluated on the same masses.
     """
-    results = results_module.read(finished, experiments, budget, source)
+    results = read_results(finished, experiments, budget, source)
     tables = [
         validation_table(results, 1),
         validation_table(results, 2),
@@ -54,7 +63,7 @@ def validation_table(results: Results, number: int) -> Table:
     rows = [
         (
             model(arm),
-            *results_module.figures(results.first(arm, "val"), ["accuracy"]),
+            *figures(results.first(arm, "val"), ["accuracy"]),
             papers_validation(arm, number),
             *training(results, arm),
             results.over_seeds(arm, "val", "accuracy"),
@@ -65,7 +74,7 @@ def validation_table(results: Results, number: int) -> Table:
     notes = (
         f"{INTERVALS}; the paper's: Wilson's. It prints two decimals and not the size of its validation set: that is "
         f"taken as a tenth of its images, {paper_results.HELD_OUT}, and the count as the nearest whole number.",
-        *results_module.samples(results, "val"),
+        *samples(results, "val"),
         UNIT,
         FIRST_SEED,
         EPOCHS,
@@ -82,11 +91,12 @@ def test_table(results: Results) -> Table:
         rows += [(model(arm), "ours", *test_cells(results, arm)), (model(arm), "the paper's", *papers_cells(arm.net))]
     notes = (
         f"{INTERVALS}; the paper's: Wilson's, of the counts behind its figures, which it does not print: the only ones "
-        f"of {paper_results.TEST_MALIGNANT} malignant and {paper_results.TEST_BENIGN} benign masses that give all its figures. It "
-        "gives no AUC.",
-        f"The paper's images are its epochs of {paper_results.AUGMENTATION} crops of each of {paper_results.TRAINING_IMAGES:,} images.",
+        f"of {paper_results.TEST_MALIGNANT} malignant and {paper_results.TEST_BENIGN} benign masses that give all its "
+        "figures. It gives no AUC.",
+        f"The paper's images are its epochs of {paper_results.AUGMENTATION} crops of each of "
+        f"{paper_results.TRAINING_IMAGES:,} images.",
         "Radiologists' recall, as the paper cites it: {:.3f} to {:.3f}.".format(*paper_results.RADIOLOGISTS_RECALL),
-        *results_module.samples(results, "test"),
+        *samples(results, "test"),
         UNIT,
         FIRST_SEED,
         EPOCHS,
@@ -98,11 +108,11 @@ def test_table(results: Results) -> Table:
 def extra_table(results: Results) -> Table:
     """The arms that the paper does not have, as in Table 3."""
     rows = [
-        (model(arm), *results_module.figures(results.first(arm, "val"), ["accuracy"]), *test_cells(results, arm))
+        (model(arm), *figures(results.first(arm, "val"), ["accuracy"]), *test_cells(results, arm))
         for arm in results.shown("extra")
     ]
     header = ("Model", "Validation accuracy", *TEST)
-    notes = (f"{INTERVALS}.", *results_module.samples(results, "test"), UNIT, FIRST_SEED, EPOCHS)
+    notes = (f"{INTERVALS}.", *samples(results, "test"), UNIT, FIRST_SEED, EPOCHS)
     return Table("extra", "Arms that the paper does not have: test set", results.about, header, rows, notes)
 
 
@@ -128,7 +138,7 @@ def test_cells(results: Results, arm: Arm) -> tuple[Cell, ...]:
     found = results.first(arm, "test")
     counts = metrics.confusion(*found.arrays[:2]) if found else [None] * len(COUNTS)
     spreads = (results.over_seeds(arm, "test", name) for name in ("accuracy", "auc"))
-    return *results_module.figures(found), *counts, *training(results, arm), *spreads
+    return *figures(found), *counts, *training(results, arm), *spreads
 
 
 def training(results: Results, arm: Arm) -> tuple[Cell, ...]:

@@ -10,18 +10,21 @@ What a finished step has left is found again, and the step is not taken again. T
 
 import json
 import math
+import statistics
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from data_prep.database import manifest
 from scripts.experiments.matrix import SPLITS, Arm, Finished, run_name
-from scripts.nets import definitions
+from scripts.nets import definitions, device
+from scripts.nets.solver import apart, from_memory, make_solver, timed_step
 
 KINDS = ("large_aug", "large_noaug", "small_noaug")
 WEIGHTS = Path("weights")
 SHARES = "saliency_share_val/saliency_share.json"
+WARM, TIMED = 1, 2  # iterations; the first also allocates memory
 
 
 @dataclass(frozen=True)
@@ -189,3 +192,15 @@ def _state(folder: Path, wanted: dict) -> str:
 
 def _gpu(gpu: str | None) -> tuple:
     return ("--gpu", gpu) if gpu is not None else ()
+
+
+def seconds_an_image(net: str, batch: int, gpu: str | None) -> float:
+    """Return the seconds of forward, backward and update by image, the median of TIMED iterations on random images."""
+    return apart(_time, net, batch, gpu)
+
+
+def _time(net: str, batch: int, gpu: str | None) -> float:
+    device.set_mode(gpu)
+    solver = make_solver(net, from_memory(net, batch))
+    seconds = [timed_step(solver, number)[0] for number in range(WARM + TIMED)]
+    return statistics.median(seconds[WARM:]) / batch

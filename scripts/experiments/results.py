@@ -13,8 +13,9 @@ import numpy as np
 from scripts.evaluation import comparisons, evaluation_table, metrics, paper_results
 from scripts.evaluation.comparisons import Spread
 from scripts.evaluation.metrics import Estimate
+from scripts.evaluation.predictions import Predictions
 from scripts.evaluation.results_table import Cell
-from scripts.experiments.matrix import SPLITS, Arm, Finished, Predictions
+from scripts.experiments.matrix import SPLITS, Arm, Finished
 
 HEADS = {name: name.upper() if name == "auc" else name.capitalize() for name in metrics.NAMES}
 WORDS = {"val": "validation", "test": "test"}
@@ -69,7 +70,7 @@ class Results:
         return comparisons.spread([self.judged[run.name, split].estimates[figure].value for run in runs])
 
 
-def read(finished: list[Finished], experiments: dict, budget: str, source: str) -> Results:
+def read_results(finished: list[Finished], experiments: dict, budget: str, source: str) -> Results:
     """Read the runs' predictions; InputError when they were not evaluated on the same masses."""
     runs = defaultdict(list)
     for run in sorted(finished, key=lambda run: run.seed):
@@ -99,7 +100,8 @@ def about(budget: dict, name: str, source: str) -> str:
 def model(arm: Arm) -> str:
     """The arm in the paper's words; a start that is not the paper's is said."""
     start = "" if paper_start(arm) else f", {arm.start} start"
-    return f"{paper_results.TITLES[arm.net]} ({'Aug' if arm.augmented else 'No Aug'} - {arm.context.title()} Context{start})"
+    augmentation = "Aug" if arm.augmented else "No Aug"
+    return f"{paper_results.TITLES[arm.net]} ({augmentation} - {arm.context.title()} Context{start})"
 
 
 def paper_start(arm: Arm) -> bool:

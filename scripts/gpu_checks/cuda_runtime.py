@@ -9,7 +9,7 @@ import subprocess
 from ctypes import byref, c_int, c_size_t
 from functools import cache
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from scripts.nets import definitions
 
 CAPABILITY = 75, 76  # cudaDevAttrComputeCapabilityMajor, ...Minor

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.core.records import one_line
+from data_prep.core.errors import one_line
 from scripts.benchmarks import compare_nets
 from scripts.benchmarks.job import RATE
 from scripts.gpu_checks import cuda_runtime
 from scripts.nets import definitions
-from scripts.nets.solver import from_memory, solver
+from scripts.nets.solver import from_memory, make_solver
 
 LAST_WORDS = 12
 UPDATES = 2
@@ -99,7 +99,7 @@ def need_weights(net: str, folder: Path) -> None:
 
 def update(net: str, folder: Path, out: str) -> None:
     """Write the parameters after two updates by the net's solver, each with random gradients of size 1."""
-    training = solver(net, from_memory(net, 1))
+    training = make_solver(net, from_memory(net, 1))
     training.net.copy_from(str(folder / compare_nets.WEIGHTS))
     rng = np.random.default_rng(compare_nets.SEED)
     for _ in range(UPDATES):
@@ -130,7 +130,7 @@ def iterate(net: str, batch: int, iterations: int, gpu: int | None) -> dict:
     "memory" is in bytes: what the GPU has in use more than before. Caffe gives nothing back before the net's end.
     """
     before = None if gpu is None else cuda_runtime.memory_used()
-    training = solver(net, from_memory(net, batch), RATE)
+    training = make_solver(net, from_memory(net, batch), RATE)
     compare_nets.put_images(training.net, 0)
     seconds = []
     for _ in range(WARM_UP + iterations):

@@ -8,12 +8,14 @@ A caffemodel is a serialized NetParameter (Caffe's caffe.proto): today's files h
 (num, channels, height, width), with a fully connected layer's matrix as 1 x 1 x outputs x inputs.
 """
 
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
+from scripts.nets.definitions import NETS, prototxt, read_prototxt
 
 Shapes = dict[str, list[tuple[int, ...]]]
 """The shapes of each layer's parameter blobs, by layer name; an empty list for a layer without parameters."""
@@ -102,3 +104,36 @@ def _text(shapes) -> str:
 def _some(names, most: int = 5) -> str:
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def read_snapshot(path: Path):
+    """Return a caffemodel of one of our nets as a NetParameter.
+
+    Raises InputError when it is cut short (also where the cut leaves a readable file with fewer layers) or another
+    net's: a net's `name` is its folder's.
+    """
+    param = read_weights(path)
+    if param.name not in NETS:
+        raise InputError(f"{path}: holds the net {param.name!r}, not one of {', '.join(NETS)}; give a trained snapshot")
+    names = {layer.name for layer in stored_layers(param)}
+    deploy = read_prototxt(prototxt(param.name, "deploy"))
+    if any(layer.name not in names for layer in deploy.layer if layer.type not in ("Input", "Softmax")):
+        raise InputError(f"{path}: cut short, or of another version of {param.name}; train again")
+    return param
+
+
+def net_of(weights: Path) -> str:
+    """Return which net a snapshot holds; errors as read_snapshot."""
+    return read_snapshot(weights).name
+
+
+def newest_snapshot(folder: Path = Path("runs")) -> Path:
+    """Return the newest whole .caffemodel under `folder`; damaged ones are skipped with a word on stderr."""
+    for path in sorted(folder.rglob("*.caffemodel"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            read_snapshot(path)
+        except InputError as error:
+            print(f"skipped: {error}", file=sys.stderr)
+        else:
+            return path
+    raise InputError(f"{folder}: no whole .caffemodel in it; train one: python scripts/train.py --net baseline")

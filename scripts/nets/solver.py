@@ -76,7 +76,7 @@ def solver_param(net: str):
     return param
 
 
-def solver(net: str, train_val, base_lr: float | None = None):
+def make_solver(net: str, train_val, base_lr: float | None = None):
     """Return Caffe's solver of a net with this NetParameter, at the hand-written rate unless `base_lr` is given."""
     param = solver_param(net)
     param.net_param.CopyFrom(train_val)

@@ -9,9 +9,9 @@ from pathlib import Path
 import jinja2
 
 from data_prep.core import provenance
+from data_prep.core.errors import InputError
 from data_prep.core.files import whole_file, write_json
-from data_prep.core.records import InputError
-from scripts.report import TEMPLATES
+from scripts.reporting.report_page import TEMPLATES
 
 
 def check_parts(typed: Iterable[str], parts: Iterable[str]) -> None:

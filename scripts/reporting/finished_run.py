@@ -5,10 +5,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.core.records import InputError
-from scripts import gallery
-from scripts.evaluation import paper_results
+from data_prep.core.errors import InputError
+from scripts.evaluation import paper_results, predictions
 from scripts.experiments import matrix
+from scripts.reporting import gallery
 
 RUN_FILES = ("run.json", "log.csv", "eval_test/metrics.json", "eval_test/predictions.csv")
 PICTURES = ("eval_test/roc.png", "eval_test/confusion.png", "saliency_val/saliency.png")
@@ -25,7 +25,7 @@ class Run:
     settings: dict
     log: list[dict[str, float]]
     scores: dict
-    found: matrix.Predictions
+    found: predictions.Predictions
     masses: list[dict]
 
     @property
@@ -84,13 +84,13 @@ def read(folder: Path) -> Run:
     with (folder / "log.csv").open(newline="") as file:
         log = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     settings, scores = (json.loads((folder / name).read_text()) for name in ("run.json", "eval_test/metrics.json"))
-    found = matrix.read_predictions(folder / "eval_test" / "predictions.csv")
+    found = predictions.read_predictions(folder / "eval_test" / "predictions.csv")
     masses = gallery.read(folder / GALLERY)
     _check_same(folder, found, masses)
     return Run(folder, settings, log, scores, found, masses)
 
 
-def _check_same(folder: Path, found: matrix.Predictions, masses: list[dict]) -> None:
+def _check_same(folder: Path, found: predictions.Predictions, masses: list[dict]) -> None:
     judged = dict(zip(found.masses[::-1], found.probabilities[::-1], strict=True))  # of several records the first
     pictured = {row["mass_id"]: row["probability"] for row in masses}
     if judged.keys() != pictured.keys() or any(abs(judged[mass] - pictured[mass]) > SAME for mass in judged):

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from scripts.evaluation import curves
-from scripts.experiments.matrix import Predictions
+from scripts.evaluation.predictions import Predictions
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 340, 48, 10, 8, 40
 UNIT = (0.0, 1.0)

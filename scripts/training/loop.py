@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data_prep.core.errors import InputError
 from data_prep.core.files import write_json
-from data_prep.core.records import InputError
 from scripts.nets import definitions
 from scripts.training import run_folder, snapshots
 from scripts.training.settings import Settings

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_prep.core.records import InputError, run
-from scripts.nets import definitions
+from data_prep.core.errors import InputError, run
+from scripts.nets import definitions, device
 from scripts.training import loop
 from scripts.training.settings import Settings
 from scripts.training.snapshots import Progress
@@ -33,7 +33,7 @@ PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 def usable(typed: str | None) -> list[int | None]:
     """Return the ids of the GPUs that were typed, as nets.tried(); InputError where Caffe cannot join several."""
-    gpus = definitions.tried(typed)
+    gpus = device.usable_gpus(typed)
     if len(gpus) > 1 and not definitions.import_caffe().has_nccl():
         raise InputError(
             f"--gpu {typed}: {len(gpus)} GPUs need NCCL, and this Caffe is built without it; "
@@ -107,7 +107,7 @@ def _live(rank: int, gpus: list[int | None], work: Callable[[], None]) -> None:
     status = 1
     try:
         caffe = definitions.import_caffe()
-        definitions.use(gpus[rank])
+        device.select_device(gpus[rank])
         caffe.set_solver_count(len(gpus))
         caffe.set_solver_rank(rank)
         caffe.set_multiprocess(True)

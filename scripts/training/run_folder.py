@@ -19,8 +19,9 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
+from data_prep.core import provenance
+from data_prep.core.errors import InputError
 from data_prep.core.files import whole_file, write_json
-from data_prep.core.records import InputError
 from scripts.nets import definitions
 from scripts.training.settings import Settings
 
@@ -152,3 +153,14 @@ def add_row(folder: Path, row: dict) -> None:
 
 def _is_row(row: list[str]) -> bool:
     return len(row) == len(COLUMNS) and row[0].isdecimal()
+
+
+def describe(gpu: str | None) -> dict:
+    """Return what run.json says of code and machine."""
+    return {
+        "gpu": gpu,
+        "command": provenance.command(),
+        "commit": provenance.commit(),
+        "versions": provenance.versions("numpy", "protobuf") | {"caffe": definitions.import_caffe().__version__},
+        "hardware": provenance.hardware(),
+    }

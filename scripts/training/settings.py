@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.core.records import InputError
+from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import paper_results
 from scripts.nets import definitions

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
+from data_prep.core.errors import InputError
 from data_prep.core.files import write_json
-from data_prep.core.records import InputError
 from scripts.nets import definitions
 from scripts.nets.caffemodel import read_weights, stored_layers
 from scripts.training.run_folder import SOLVER
