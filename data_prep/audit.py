@@ -5,16 +5,17 @@
 
 Every LMDB is opened and every record decoded again. One line a check, with what it claims: "ok", or "FAILED" and the
 keys that offend. Exit status: 0 when all checks pass, 1 when any fails, 2 when there is nothing to check. The checks
-are in data_prep/checks.py, how images are compared in data_prep/likeness.py.
+are in data_prep/auditing/checks.py, how images are compared in data_prep/auditing/near_duplicates.py.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from data_prep import checks, manifest
-from data_prep.checks import Check
-from data_prep.mass import InputError, run
+from data_prep.auditing import checks
+from data_prep.auditing.checks import Check
+from data_prep.core.errors import InputError, run
+from data_prep.database import manifest
 
 SHOWN = 10  # offenders of a check
 

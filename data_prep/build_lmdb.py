@@ -7,9 +7,9 @@
     python data_prep/build_lmdb.py --source ddsm --split data/lmdb/split.csv --no-aug --out data/large_noaug
 
 Patients are split 80/10/10 with validation and test balanced. Every mass gives its context square; in the training set
-(unless --no-aug) 5 random rotations x 5 random crops of it instead. data_prep/manifest.py says what the folder then
-holds. The same seed and input give the same digest, whatever the number of workers. An interrupted build leaves
-nothing that a later step would take for a database: type the command again.
+(unless --no-aug) 5 random rotations x 5 random crops of it instead. data_prep/database/manifest.py says what the
+folder then holds. The same seed and input give the same digest, whatever the number of workers. An interrupted build
+leaves nothing that a later step would take for a database: type the command again.
 """
 
 import argparse
@@ -23,26 +23,17 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from data_prep import (
-    boxes,
-    cbis,
-    crops,
-    databases,
-    ddsm,
-    lmdb_io,
-    manifest,
-    provenance,
-    summary,
-    synthetic,
-    synthetic_cbis,
-)
-from data_prep.mass import InputError, Mass, run
-from data_prep.new_folder import new_folder
-from data_prep.split import SPLITS, read_split, split_patients, write_split
-from data_prep.workers import worker_pool
+from data_prep.core import provenance
+from data_prep.core.errors import InputError, run
+from data_prep.core.files import new_folder
+from data_prep.core.process_pool import worker_pool
+from data_prep.core.records import Mass
+from data_prep.database import build_summary, context_crops, lmdb_io, lmdb_writer, manifest
+from data_prep.database.split import SPLITS, read_split, split_patients, write_split
+from data_prep.sources import cbis_ddsm, csv_boxes
+from data_prep.sources.registry import DEFAULT_ROOT, READERS
+from data_prep.synthesis import cbis_set, ddsm_set
 
-READERS = {"ddsm": ddsm, "cbis": cbis, "boxes": boxes, "synthetic": ddsm}  # a synthetic set is DDSM case folders
-DEFAULT_ROOT = {"ddsm": Path("data/ddsm"), "cbis": Path("data/cbis"), "synthetic": Path("data/synthetic")}
 ROTATIONS, CROPS = 5, 5  # paper, section 4.2: 25 times the training set
 
 
@@ -51,18 +42,20 @@ def main() -> None:
     choose_source(args)
     with new_folder(args.out) as folder, worker_pool(args.workers) as pool:
         table, account = build(folder, read_masses(args, pool), args, pool)
-    print(summary.render(table, account))
+    print(build_summary.render(table, account))
     print(f"{args.out}: finished; next: python scripts/train.py --net baseline --data {args.out}")
 
 
 def parse_args() -> argparse.Namespace:
     style = argparse.RawDescriptionHelpFormatter
-    columns = f"--source boxes:\n\n{boxes.COLUMN_HELP}"
+    columns = f"--source boxes:\n\n{csv_boxes.COLUMN_HELP}"
     parser = argparse.ArgumentParser(description=__doc__, epilog=columns, formatter_class=style)
     parser.add_argument("--source", choices=READERS, help="what --root holds (default: that of data/ddsm or data/cbis)")
     parser.add_argument("--root", type=Path, help="the set's folder, or the CSV of boxes")
     parser.add_argument("--out", type=Path, default=manifest.DEFAULT, help="new folder (default: data/lmdb)")
-    parser.add_argument("--context", choices=crops.CONTEXTS, default="large", help="large: 2 x box; small: box + 50 px")
+    parser.add_argument(
+        "--context", choices=context_crops.CONTEXTS, default="large", help="large: 2 x box; small: box + 50 px"
+    )
     parser.add_argument("--no-aug", action="store_true", help="one upright crop a mass in the training set as well")
     parser.add_argument("--callback-only", action="store_true", help="leave BENIGN_WITHOUT_CALLBACK masses out")
     which = parser.add_mutually_exclusive_group()
@@ -87,7 +80,7 @@ def choose_source(args: argparse.Namespace) -> None:
     if args.root is None:
         raise InputError(f"--source {args.source} needs --root, the file or folder to read")
     if args.source == "synthetic":
-        synthetic.ensure(args.root)
+        ddsm_set.ensure(args.root)
     if args.official_split and args.source != "cbis":
         raise InputError(f"--official-split: --source {args.source} has none; CBIS-DDSM (--source cbis) has")
 
@@ -116,18 +109,18 @@ def leave_out(masses: Iterable[Mass], reasons: dict[str, str]) -> list[Mass]:
 
 def build(
     folder: Path, masses: list[Mass], args: argparse.Namespace, pool: Executor
-) -> tuple[summary.Table, summary.Account]:
+) -> tuple[build_summary.Table, build_summary.Account]:
     """Fill `folder`; return its counts, and the account of what was left out.
 
     Some damage shows only when a film is decoded. Such a film's masses are listed, then split and databases are made
     anew without them, so that validation and test stay balanced.
     """
-    recipe = crops.Recipe(args.context, *((0, 0) if args.no_aug else (ROTATIONS, CROPS)), args.seed)
+    recipe = context_crops.Recipe(args.context, *((0, 0) if args.no_aug else (ROTATIONS, CROPS)), args.seed)
     load = READERS[args.source].load_film
     while True:
         used = [mass for mass in masses if not mass.reason]
         split = choose_split(used, args)
-        written = databases.write(folder, databases.film_jobs(used, split, recipe, load), pool, args.workers)
+        written = lmdb_writer.write(folder, lmdb_writer.film_jobs(used, split, recipe, load), pool, args.workers)
         if not written.unreadable:
             break
         for problem in written.unreadable.values():
@@ -139,9 +132,9 @@ def build(
     lmdb_io.write_mean(folder / lmdb_io.MEAN, written.mean)
     write_split(folder / "split.csv", split)
     manifest.write_csv(folder, masses, split)
-    table = summary.counts(used, split, {name: len(written.fingerprints[name]) for name in SPLITS})
-    account = summary.account(masses)
-    digest = databases.digest(written.fingerprints)
+    table = build_summary.counts(used, split, {name: len(written.fingerprints[name]) for name in SPLITS})
+    account = build_summary.account(masses)
+    digest = lmdb_writer.digest(written.fingerprints)
     manifest.write_json(folder, describe(args, recipe) | {"counts": table, "account": account, "digest": digest})
     return table, account
 
@@ -150,10 +143,10 @@ def choose_split(masses: list[Mass], args: argparse.Namespace) -> dict[str, str]
     """Return each patient's set: from the file given, around the official test set, or anew."""
     if args.split:
         return read_split(args.split, masses)
-    return split_patients(masses, args.seed, cbis.official_test(masses) if args.official_split else ())
+    return split_patients(masses, args.seed, cbis_ddsm.official_test(masses) if args.official_split else ())
 
 
-def describe(args: argparse.Namespace, recipe: crops.Recipe) -> dict:
+def describe(args: argparse.Namespace, recipe: context_crops.Recipe) -> dict:
     """Return what manifest.json says of how a database was made."""
     return {
         # made films are never passed off as real ones, however they are named
@@ -169,7 +162,7 @@ def describe(args: argparse.Namespace, recipe: crops.Recipe) -> dict:
 
 def is_made(source: str, root: Path) -> bool:
     """Whether the films are of a synthetic set."""
-    return (synthetic_cbis if source == "cbis" else synthetic).is_synthetic(root)
+    return (cbis_set if source == "cbis" else ddsm_set).is_synthetic(root)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,9 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
-from data_prep import nbia
-from data_prep.mass import InputError, run
-from data_prep.new_folder import lock
-from data_prep.walk import UNFINISHED
+from data_prep.core.errors import InputError, run
+from data_prep.core.files import UNFINISHED, lock
+from data_prep.sources import nbia_client
 
 TCIA = "https://nbia.cancerimagingarchive.net/nbia-api/services/v4"
 TABLES = "https://www.cancerimagingarchive.net/wp-content/uploads"
@@ -69,7 +68,7 @@ def fetch(out: Path, base: str, tables: str, working: Path) -> None:
     """
     for name in TABLE_NAMES:
         fetch_table(f"{tables}/{name}", out / name, working / name)
-    listed = nbia.list_series(base, "CBIS-DDSM", working / "series.json")
+    listed = nbia_client.list_series(base, "CBIS-DDSM", working / "series.json")
     masses = [series for series in listed if series.patient.startswith(PATIENTS)]
     if not masses:
         raise InputError(f"{base}: lists no series of CBIS-DDSM's masses; try another --base")
@@ -93,10 +92,10 @@ def fetch(out: Path, base: str, tables: str, working: Path) -> None:
         raise InputError(f"{failures[0]}{more}; {AGAIN}")
 
 
-def attempt(series: nbia.Series, base: str, out: Path, working: Path) -> tuple[nbia.Series, str]:
+def attempt(series: nbia_client.Series, base: str, out: Path, working: Path) -> tuple[nbia_client.Series, str]:
     """Fetch a series; return it with "", or with what the server has wrong about it: others can still be fetched."""
     try:
-        nbia.fetch_series(series, base, out, working)
+        nbia_client.fetch_series(series, base, out, working)
     except (InputError, requests.HTTPError) as error:
         return series, str(error)
     return series, ""
@@ -123,14 +122,14 @@ def fetch_table(url: str, path: Path, working: Path) -> None:
     """Make `path` hold one of the CSVs, downloading it unless it is there; InputError when it is something else."""
     if path.exists():
         return
-    nbia.download(url, working)
+    nbia_client.download(url, working)
     with working.open("rb") as file:
         if b"patient_id" not in file.readline():
             raise InputError(f"{url}: not the CSV of that name; get that from TCIA's page of CBIS-DDSM, as {path}")
     working.replace(path)
 
 
-def check_room(out: Path, missing: list[nbia.Series]) -> None:
+def check_room(out: Path, missing: list[nbia_client.Series]) -> None:
     """Raise InputError unless the disk has room for all that is missing, and each thread's zip beside its images."""
     sizes = [series.size for series in missing]
     needed, free = sum(sizes) + THREADS * max(sizes, default=0), shutil.disk_usage(out).free

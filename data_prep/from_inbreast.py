@@ -25,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.convert import LeftOut, Row, convert, find
-from data_prep.mass import InputError, run
-from data_prep.tables import read_table
+from data_prep.core.errors import InputError, run
+from data_prep.core.files import read_table
+from data_prep.sources.box_csv import LeftOut, Row, convert, find
 
 FILM = re.compile(r"(\d+)_([0-9a-f]+)_MG_")
 PATHOLOGY = {"2": "BENIGN", "3": "BENIGN", "4c": "MALIGNANT", "5": "MALIGNANT", "6": "MALIGNANT"}  # by BI-RADS

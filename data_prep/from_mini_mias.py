@@ -20,8 +20,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from data_prep.convert import LeftOut, Row, convert, find
-from data_prep.mass import run
+from data_prep.core.errors import run
+from data_prep.sources.box_csv import LeftOut, Row, convert, find
 
 SIDE = 1024  # pixels, of every film
 SHRUNK = 4  # 200 microns over 50

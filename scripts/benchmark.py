@@ -14,26 +14,28 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_prep.mass import InputError, run
-from data_prep.whole_file import whole_file
-from scripts import benchmark_page, paper, speed_figure, speed_parts, speed_worker
+from data_prep.core.errors import InputError, run
+from data_prep.core.files import whole_file
+from scripts.benchmarks import chart, engine_process, measurements
+from scripts.evaluation import paper_results
+from scripts.reporting import benchmark_page
 
 RESULTS, TOY_RESULTS = Path("results/benchmark"), Path("data/benchmark/toy_speed")
 PACKAGES = ("numpy", "torch")
 PARTS = {
-    "training": speed_parts.training,
-    "layers": speed_parts.layers,
-    "inference": speed_parts.inference,
-    "saliency": speed_parts.saliency,
-    "memory": speed_parts.memory,
+    "training": measurements.training,
+    "layers": measurements.layers,
+    "inference": measurements.inference,
+    "saliency": measurements.saliency,
+    "memory": measurements.memory,
 }
 
 
 def main() -> None:
     """Measure the parts that were asked for; after each, write the page."""
     args = parse_args()
-    speed_worker.check_engines()
-    scale = speed_parts.TOY if args.toy else speed_parts.Scale(turns=args.repeats)
+    engine_process.check_engines()
+    scale = measurements.TOY if args.toy else measurements.Scale(turns=args.repeats)
     out = args.out or (TOY_RESULTS if args.toy else RESULTS)
     for name in args.parts or PARTS:
         benchmark_page.measure(name, PARTS[name], (scale,), out, PACKAGES)
@@ -49,7 +51,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help=f"folder of the tables (default: {RESULTS}, or {TOY_RESULTS})")
     parser.add_argument("--toy", action="store_true", help="one net and a tiny batch, whose figures mean nothing")
     parser.add_argument(
-        "--repeats", type=int, default=speed_parts.Scale.turns, help="timed training iterations (default: %(default)s)"
+        "--repeats", type=int, default=measurements.Scale.turns, help="timed training iterations (default: %(default)s)"
     )
     args = parser.parse_args()
     benchmark_page.check_parts(args.parts, PARTS)
@@ -63,20 +65,20 @@ def write_page(out: Path, toy: bool) -> str:
     found = benchmark_page.measured(out, PARTS)
     if "layers" in found:
         with whole_file(out / "layers.png") as path:
-            speed_figure.chart(found["layers"]["figures"]["rows"]).savefig(path)
+            chart.chart(found["layers"]["figures"]["rows"]).savefig(path)
     return benchmark_page.write_page(
         out,
         "benchmark.md",
         found,
         toy=toy,
-        engines=speed_worker.ENGINES,
-        titles=paper.TITLES,
-        by_kind=speed_figure.by_kind,
-        by_layer=speed_figure.by_layer,
-        together=speed_figure.together,
-        gain=speed_figure.gain,
-        patches=speed_figure.PATCHES,
-        bounds=(speed_parts.SAME_OUTPUTS, speed_parts.SAME_GRADIENTS),
+        engines=engine_process.ENGINES,
+        titles=paper_results.TITLES,
+        by_kind=chart.by_kind,
+        by_layer=chart.by_layer,
+        together=chart.together,
+        gain=chart.gain,
+        patches=chart.PATCHES,
+        bounds=(measurements.SAME_OUTPUTS, measurements.SAME_GRADIENTS),
     )
 
 

@@ -12,23 +12,24 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_prep.mass import run
-from scripts import benchmark_page, build_benchmarks, caffe_benchmarks
+from data_prep.core.errors import run
+from scripts.benchmarks import data_layer, database_build
+from scripts.reporting import benchmark_page
 
 RESULTS, WORK = Path("results/data_benchmark"), Path("data/benchmark")
 PACKAGES = ("numpy", "opencv-python-headless", "scikit-image", "lmdb")  # whose versions count
 PARTS = {
-    "workers": build_benchmarks.workers,
-    "straightforward": build_benchmarks.straightforward,
-    "memory": build_benchmarks.memory,
-    "encodings": caffe_benchmarks.encodings,
-    "training": caffe_benchmarks.training,
+    "workers": database_build.workers,
+    "straightforward": database_build.straightforward,
+    "memory": database_build.memory,
+    "encodings": data_layer.encodings,
+    "training": data_layer.training,
 }
 
 
 def main() -> None:
     args = parse_args()
-    scale = build_benchmarks.TOY if args.toy else build_benchmarks.Scale()
+    scale = database_build.TOY if args.toy else database_build.Scale()
     args.work.mkdir(parents=True, exist_ok=True)
     out = args.out or (args.work / "toy" if args.toy else RESULTS)
     for name in args.parts or PARTS:

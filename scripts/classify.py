@@ -17,38 +17,37 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from data_prep import boxes, crops, manifest, one_film
-from data_prep.mass import Film, InputError, run
-from data_prep.whole_file import whole_file
-from scripts import chosen as choice
-from scripts import figures, mass_place, nets, paper, saliency
-from scripts.score_table import SOURCES
+from data_prep.core.errors import InputError, run
+from data_prep.core.files import whole_file
+from data_prep.sources import csv_boxes, single_film
+from scripts.evaluation import paper_results, plots, selection
+from scripts.evaluation.evaluation_table import SOURCES
+from scripts.evaluation.film_classification import doubts, judge, marks, training_of
+from scripts.nets import definitions, device
 
 
 def main() -> None:
     """Choose, read, judge, print, draw."""
     args = parse_args()
-    trained = choice.choose_net(args)
+    trained = selection.choose_net(args)
     if args.net not in (None, trained.net):
         raise InputError(f"{trained.weights}: holds {trained.net}, not --net {args.net}; give a snapshot of that net")
     out = args.out or Path(f"{args.film.stem}_{trained.net}.png")
     check_out(out, [args.film, args.mask, args.overlay])
     data = args.data or trained.trained_on
     content = training_of(trained, data)
-    kind = one_film.kind_of(args.film, content["source"])
+    kind = single_film.kind_of(args.film, content["source"])
     film, masses = marks(args, kind)
     for warning in doubts(trained, data, content, kind):
         print(f"warning: {warning}", file=sys.stderr)
-    nets.set_mode(args.gpu)
-    image = one_film.load(film, kind)
+    device.set_mode(args.gpu)
+    image = single_film.load(film, kind)
     judged = judge(trained, data, content["context"], image, film, masses)
     for mass in judged:
         print(f"{mass.name}: {mass.verdict}")
-    heading = f"{paper.TITLES[trained.net]}, trained on {SOURCES[content['source']]}"
+    heading = f"{paper_results.TITLES[trained.net]}, trained on {SOURCES[content['source']]}"
     with whole_file(out) as path:
-        figures.classified(heading, image, (film.width, film.height), judged).savefig(path, format="png")
+        plots.classified(heading, image, (film.width, film.height), judged).savefig(path, format="png")
     print(f"picture: {out}")
 
 
@@ -61,20 +60,22 @@ def parse_args() -> argparse.Namespace:
     mark.add_argument("--mask", type=Path, help="image of the film's size that is black but for the mass")
     mark.add_argument("--overlay", type=Path, help="a DDSM film's .OVERLAY: every mass in it")
     parser.add_argument("--film-size", type=size, metavar="W,H", help="of an image that was squashed: the film's")
-    parser.add_argument("--net", choices=nets.NETS, help="which net the snapshot must hold (default: it says itself)")
-    choice.add_net_arguments(parser)
+    parser.add_argument(
+        "--net", choices=definitions.NETS, help="which net the snapshot must hold (default: it says itself)"
+    )
+    selection.add_net_arguments(parser)
     parser.add_argument("--data", type=Path, help="database that the net was trained on (default: the run's)")
     parser.add_argument("--out", type=Path, help="PNG file (default: FILM_NET.png in this folder)")
     return parser.parse_args()
 
 
 def box(text: str) -> dict[str, str]:
-    """Parse "410,622,180,150" into columns of data_prep/boxes.py."""
-    return _row(text, boxes.BOX)
+    """Parse "410,622,180,150" into columns of data_prep/sources/csv_boxes.py."""
+    return _row(text, csv_boxes.BOX)
 
 
 def size(text: str) -> dict[str, str]:
-    """Parse "3000,4800" into columns of data_prep/boxes.py."""
+    """Parse "3000,4800" into columns of data_prep/sources/csv_boxes.py."""
     if min(map(float, text.split(","))) < 1:
         raise ValueError
     return _row(text, ("film_width", "film_height"))
@@ -89,72 +90,6 @@ def check_out(out: Path, inputs: list[Path | None]) -> None:
     """Raise InputError where the picture would replace what it is made from."""
     if out.exists() and any(path and path.exists() and out.samefile(path) for path in inputs):
         raise InputError(f"{out}: is one of the images given; choose another --out")
-
-
-def training_of(trained: choice.Trained, data: Path) -> dict:
-    """Return manifest.json of the database that the net was trained on, and print what it says of it."""
-    if not (data / manifest.JSON).is_file():
-        raise InputError(
-            f"{data}: no {manifest.JSON} there, which says how the net's crops were cut; give its folder with --data"
-        )
-    content = manifest.read_json(data)
-    print(f"trained on: {data}, {SOURCES[content['source']]}, {content['context']} context")
-    return content
-
-
-def doubts(trained: choice.Trained, data: Path, content: dict, kind: str) -> list[str]:
-    """Return why the net may be shown this film otherwise than the films that it learnt from."""
-    found = []
-    if trained.run.get("data_digest", content["digest"]) != content["digest"]:
-        found.append(f"{data} is another database than the net was trained on: context and mean may differ")
-    alike = ("ddsm", "cbis") if content["source"] == "synthetic" else (content["source"],)
-    if kind not in alike:
-        found.append(f"the net learnt from {SOURCES[content['source']]}, this film is prepared as {SOURCES[kind]}")
-    return found
-
-
-def marks(args: argparse.Namespace, kind: str) -> tuple[Film, list[one_film.Marked]]:
-    """Return the film and the masses that are marked on it; say which lesions of an .OVERLAY are none."""
-    if kind == "ddsm" and args.film_size:
-        raise InputError(f"{args.film}: its .ics gives the film's size; leave --film-size out")
-    if not args.overlay:
-        marked = args.box or {"mask": str(args.mask)}
-        return one_film.by_row(args.film, kind, marked | (args.film_size or {}))
-    film, masses, left_out = one_film.by_overlay(args.film, kind, args.overlay)
-    for name, reason in left_out.items():
-        print(f"left out: {name}: {reason}", file=sys.stderr)
-    return film, masses
-
-
-def judge(
-    trained: choice.Trained, data: Path, context: str, image: np.ndarray, film: Film, masses: list[one_film.Marked]
-) -> list[figures.Judged]:
-    """Return each mass with its probability, the crop that the net sees, and its saliency map.
-
-    `image` is the stored film, uint8 (rows, columns); the mean that the net wants is that of `data`.
-    """
-    windows = [crops.context_window(mass.box, context) for mass in masses]
-    stored = np.stack([crops.warp(image, film, window) for window in windows])
-    inputs = nets.preprocess(trained.net, stored, data)
-    # in eval.py's batch, for in one of another size the last bits of a sum differ
-    net = nets.load_deploy(trained.net, trained.weights, choice.BATCH)
-    probabilities = nets.predict(net, inputs)[:, 1]
-    choice.check_numbers(trained, probabilities)
-    found = saliency.explain(net, inputs, "predicted")
-    seen = nets.centre_crop(stored, inputs.shape[-1])
-    return [
-        figures.Judged(
-            name=mass.name,
-            probability=float(probabilities[i]),
-            of_class=saliency.CLASSES[found["classes"][i]],
-            outline=mass.outline,
-            window=windows[i],
-            outline_seen=mass_place.seen(windows[i], mass.outline, seen.shape[-1]),
-            crop=seen[i],
-            heat=found["maps"][i],
-        )
-        for i, mass in enumerate(masses)
-    ]
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import sys
 import time
 from pathlib import Path
 
-from data_prep.mass import run
-from scripts.commands import python
+from data_prep.core.errors import run
+from scripts.experiments.command_runner import python
 
 ITERATIONS = {"baseline": 60, "alexnet": 80, "googlenet": 100}
 BATCH = {"baseline": 32, "alexnet": 32, "googlenet": 16}  # smaller than the paper's: more steps in the time there is

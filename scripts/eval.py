@@ -6,98 +6,28 @@
 
 Writes to runs/NAME/eval_<split>/: predictions.csv (a row a record), metrics.json, metrics.md, confusion.png,
 and roc.png and pr.png where both classes are present. A mass is called malignant from probability 0.5 on;
-intervals resample patients (scripts/metrics.py).
+intervals resample patients (scripts/evaluation/metrics.py).
 """
 
-import csv
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
-import numpy as np
-
-from data_prep import lmdb_io, manifest, provenance
-from data_prep.mass import run
-from data_prep.whole_file import whole_file, write_json
-from scripts import chosen as choice
-from scripts import figures, metrics, nets, score_table
-
-FIELDS = ("mass_id", "patient", "film", "side", "view", "pathology", "label", "probability", "predicted")
+from data_prep.core.errors import run
+from scripts.evaluation import evaluation_table, selection
+from scripts.evaluation.predictions import predict_split
+from scripts.evaluation.split_evaluation import summarise, write
+from scripts.nets import device
 
 
 def main() -> None:
     """Choose, predict, judge, write, print."""
-    args = choice.parser(__doc__, split="test").parse_args()
-    chosen = choice.choose(args)
-    out = choice.out_folder(chosen, args.out, "eval")
-    nets.set_mode(args.gpu)
-    rows = list(predictions(chosen))
+    args = selection.parser(__doc__, split="test").parse_args()
+    chosen = selection.choose(args)
+    out = selection.out_folder(chosen, args.out, "eval")
+    device.set_mode(args.gpu)
+    rows = list(predict_split(chosen))
     summary = summarise(chosen, rows)
     write(out, summary, rows)
-    print(f"\n{score_table.render(summary)}\n{out}: predictions.csv, metrics.json, metrics.md, figures")
-
-
-def predictions(chosen: choice.Chosen) -> Iterator[dict]:
-    """Yield a row of FIELDS for each record of the split, in key order; InputError when the net gives NaN."""
-    about = manifest.read_csv(chosen.data)
-    net = nets.load_deploy(chosen.net, chosen.weights, choice.BATCH)
-    for keys, labels, inputs in choice.batches(chosen):
-        outputs = nets.predict(net, inputs)
-        choice.check_numbers(chosen, outputs)
-        called = metrics.called_malignant(outputs[:, 1])
-        for key, label, probability, malignant in zip(keys, labels, outputs[:, 1], called, strict=True):
-            found = {"label": label, "probability": float(probability), "predicted": int(malignant)}
-            yield {name: (about[lmdb_io.mass_id_of(key)] | found)[name] for name in FIELDS}
-
-
-def summarise(chosen: choice.Chosen, rows: list[dict]) -> dict:
-    """Return what metrics.json holds: figures, counts, and everything needed to know what was evaluated on what."""
-    labels, probabilities, patients = (
-        np.array([row[name] for row in rows]) for name in ("label", "probability", "patient")
-    )
-    estimates = metrics.estimates(labels, probabilities, patients)
-    return {
-        **choice.describe(chosen),
-        "n": len(rows),
-        "masses": len({row["mass_id"] for row in rows}),
-        "patients": len(set(patients)),
-        "malignant": int(labels.sum()),
-        "benign": int((1 - labels).sum()),
-        "threshold": metrics.THRESHOLD,
-        "counts": metrics.confusion(labels, probabilities)._asdict(),
-        "metrics": {name: estimate._asdict() for name, estimate in estimates.items()},
-        "interval": metrics.INTERVAL,
-        "doubts": choice.doubts(chosen),
-        "command": provenance.command(),
-        "commit": provenance.commit(),
-        "versions": provenance.versions("numpy", "scikit-learn"),
-    }
-
-
-def write(out: Path, summary: dict, rows: list[dict]) -> None:
-    """Write everything to `out`; metrics.json comes last, and is absent while the others are replaced."""
-    (out / "metrics.json").unlink(missing_ok=True)
-    with whole_file(out / "predictions.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    draw(out, summary, rows)
-    heading = score_table.heading(summary["net"], summary["split"], summary["source"])
-    with whole_file(out / "metrics.md") as path:
-        path.write_text(f"# {heading}\n\n{score_table.render(summary)}")
-    write_json(out / "metrics.json", summary)
-
-
-def draw(out: Path, summary: dict, rows: list[dict]) -> None:
-    """Write the figures; where a class is absent, those that need both are left out and old ones removed."""
-    labels, probabilities = (np.array([row[name] for row in rows]) for name in ("label", "probability"))
-    makers = {"confusion.png": figures.confusion, "roc.png": figures.roc, "pr.png": figures.precision_recall}
-    for name, make in makers.items():
-        if name != "confusion.png" and summary["metrics"]["auc"]["value"] is None:
-            (out / name).unlink(missing_ok=True)
-            continue
-        with whole_file(out / name) as path:
-            make(summary, labels, probabilities).savefig(path)
+    print(f"\n{evaluation_table.render(summary)}\n{out}: predictions.csv, metrics.json, metrics.md, figures")
 
 
 if __name__ == "__main__":

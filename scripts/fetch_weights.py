@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_prep.mass import InputError, run
+from data_prep.core.errors import InputError, run
 
 BVLC = "http://dl.caffe.berkeleyvision.org"
 SHA1 = {

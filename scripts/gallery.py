@@ -8,128 +8,23 @@ tiles' order, from left to right and down: mass_id, patient, pathology, label, p
 FP, FN or TN, malignant being positive). A map is of the predicted class's score (scripts/saliency.py).
 """
 
-import csv
-import math
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
-import cv2
-import numpy as np
-from PIL import Image
-from tqdm import tqdm
-
-from data_prep import lmdb_io, manifest
-from data_prep.mass import run
-from data_prep.whole_file import whole_file
-from scripts import chosen as choice
-from scripts import figures, nets
-from scripts.saliency import explain
-
-FIELDS = ("mass_id", "patient", "pathology", "label", "probability", "predicted", "outcome")
-SHEETS = {"crops": 80, "maps": 35}  # each sheet's WebP quality: maps are noise for the most part, which costs more
-INDEX = "index.csv"
-FILES = (*(f"{name}.webp" for name in SHEETS), INDEX)
-SEEN = 224  # pixels shown of each side: what the smallest input of the nets sees, so that all nets' crops are the same
-TILE = 112
+from data_prep.core.errors import run
+from scripts.evaluation import selection
+from scripts.nets import device
+from scripts.reporting.gallery import FILES, sheet, tiles, write
 
 
 def main() -> None:
     """Choose, explain all, write."""
-    args = choice.parser(__doc__, split="test").parse_args()
-    chosen = choice.choose(args)
-    out = choice.out_folder(chosen, args.out, "gallery")
-    nets.set_mode(args.gpu)
+    args = selection.parser(__doc__, split="test").parse_args()
+    chosen = selection.choose(args)
+    out = selection.out_folder(chosen, args.out, "gallery")
+    device.set_mode(args.gpu)
     rows, crops, maps = zip(*tiles(chosen), strict=True)
     write(out, list(rows), {"crops": sheet(crops), "maps": sheet(maps)})
     print(f"{out}: {', '.join(FILES)}")
-
-
-def tiles(chosen: choice.Chosen) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
-    """Yield for each mass, by its id, a row of FIELDS, its crop and its map, (TILE, TILE) uint8 each.
-
-    A mass stands for its first record.
-    """
-    first: dict[str, lmdb_io.Record] = {}
-    for record in choice.records(chosen):
-        first.setdefault(lmdb_io.mass_id_of(record.key), record)
-    about, masses = manifest.read_csv(chosen.data), sorted(first)
-    net = nets.load_deploy(chosen.net, chosen.weights, choice.BATCH)
-    with tqdm(total=len(masses), unit="mass", disable=None) as bar:
-        for start in range(0, len(masses), choice.BATCH):
-            some = masses[start : start + choice.BATCH]
-            images = np.stack([first[mass].image for mass in some])
-            found = explain(net, nets.preprocess(chosen.net, images, chosen.mean_folder), "predicted")
-            choice.check_numbers(chosen, found["scores"])
-            for place, mass in enumerate(some):
-                label, predicted = first[mass].label, int(found["classes"][place])
-                known = {"label": label, "probability": float(found["probabilities"][place, 1]), "predicted": predicted}
-                row = about[mass] | known | {"outcome": outcome(label, predicted)}
-                yield {name: row[name] for name in FIELDS}, crop_tile(images[place]), map_tile(found["maps"][place])
-            bar.update(len(some))
-
-
-def outcome(label: int, predicted: int) -> str:
-    """Return TP, FP, FN or TN."""
-    return ("T" if label == predicted else "F") + ("P" if predicted else "N")
-
-
-def crop_tile(image: np.ndarray) -> np.ndarray:
-    """Return a crop's middle in small, its contrast stretched as in saliency.py's figure."""
-    small = shrink(image)
-    return stretch(small, small.min(), small.max())
-
-
-def map_tile(saliency: np.ndarray) -> np.ndarray:
-    """Return a map's middle in small, as bright as in saliency.py's figure."""
-    small = shrink(saliency)
-    return stretch(small, 0, np.percentile(small, figures.BRIGHTEST))
-
-
-def shrink(pixels: np.ndarray) -> np.ndarray:
-    """Return the middle SEEN x SEEN as (TILE, TILE) float32, by area."""
-    return cv2.resize(nets.centre_crop(pixels, SEEN).astype(np.float32), (TILE, TILE), interpolation=cv2.INTER_AREA)
-
-
-def stretch(pixels: np.ndarray, black: float, white: float) -> np.ndarray:
-    """Return pixels as uint8, `black` as 0 and `white` as 255."""
-    return (255 * np.clip((pixels - black) / max(white - black, figures.TINY), 0, 1)).round().astype(np.uint8)
-
-
-def sheet(some: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Return tiles side by side in as many columns as rows, or one more; black where there are none."""
-    columns = math.ceil(math.sqrt(len(some)))
-    rows = math.ceil(len(some) / columns)
-    whole = np.zeros((rows * columns, TILE, TILE), np.uint8)
-    whole[: len(some)] = some
-    return whole.reshape(rows, columns, TILE, TILE).swapaxes(1, 2).reshape(rows * TILE, columns * TILE)
-
-
-def write(out: Path, rows: list[dict], sheets: dict[str, np.ndarray]) -> None:
-    """Write the sheets, then the index, which is absent while they are replaced."""
-    (out / INDEX).unlink(missing_ok=True)
-    for name, pixels in sheets.items():
-        with whole_file(out / f"{name}.webp") as path:
-            Image.fromarray(pixels).save(path, "WEBP", quality=SHEETS[name], method=6)
-    with whole_file(out / INDEX) as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read(folder: Path) -> list[dict]:
-    """Return the rows of index.csv in the tiles' order, each with its tile's row and column in the sheets."""
-    with Image.open(folder / FILES[0]) as image:
-        columns = image.width // TILE
-    with (folder / INDEX).open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    numbers = {"label": int, "predicted": int, "probability": float}
-    return [
-        row
-        | {name: number(row[name]) for name, number in numbers.items()}
-        | {"tile_row": place // columns, "tile_column": place % columns}
-        for place, row in enumerate(rows)
-    ]
 
 
 if __name__ == "__main__":

@@ -13,33 +13,15 @@ others still run. Files of up to 2 GB come and go in the folder for temporary fi
 """
 
 import argparse
-import os
-import platform
-import statistics
 import sys
 import tempfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-import jinja2
 from tqdm import tqdm
 
-from data_prep import provenance
-from data_prep.mass import InputError, one_line, run
-from data_prep.whole_file import whole_file
-from scripts import caffe_runs, cuda_runtime, gpu_outcome, gpu_parts, gpu_unit_tests, nets
-from scripts.benchmark_page import spread
-from scripts.report import TEMPLATES
-from scripts.same_caffe import PASSES
-from scripts.speed_parts import own_batch
-
-OUT = Path("runs/gpu_check.md")
-ITERATIONS = 20
-QUICK_NETS, QUICK_BATCH, QUICK_ITERATIONS = ("baseline",), 4, 3
-NONE = "none"
-VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "CUDA_LAUNCH_BLOCKING")
-"""What in the environment changes how a GPU computes."""
+from data_prep.core.errors import run
+from scripts.gpu_checks import caffe_unit_tests, cuda_runtime, verdicts
+from scripts.gpu_checks.checks import NONE, OUT, describe, plan, write_page
 
 
 def main() -> None:
@@ -51,14 +33,14 @@ def main() -> None:
     machine = describe(gpu)
     with tempfile.TemporaryDirectory() as folder:
         parts = plan(args, gpu, Path(folder))
-        outcomes = {name: gpu_outcome.not_run("the check was ended before it") for name in parts}
+        outcomes = {name: verdicts.not_run("the check was ended before it") for name in parts}
         write_page(args.out, gpu, machine, outcomes)
         for name, part in tqdm(parts.items(), unit="part", disable=None):
-            outcomes[name] = gpu_outcome.attempt(part)
+            outcomes[name] = verdicts.attempt(part)
             write_page(args.out, gpu, machine, outcomes)
-    print(gpu_outcome.verdict(outcomes))
+    print(verdicts.verdict(outcomes))
     print(f"{args.out}: {'of this script alone' if args.cpu else 'the report, to send back'}")
-    if any(outcome["state"] in gpu_outcome.BAD for outcome in outcomes.values()):
+    if any(outcome["state"] in verdicts.BAD for outcome in outcomes.values()):
         sys.exit(1)
 
 
@@ -77,85 +59,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=OUT, help=f"the report (default: {OUT})")
     args = parser.parse_args()
     if args.unit_tests is None:
-        args.unit_tests = NONE if args.quick or args.cpu else gpu_unit_tests.ON_GPU
+        args.unit_tests = NONE if args.quick or args.cpu else caffe_unit_tests.ON_GPU
     return args
-
-
-def describe(gpu: int | None) -> dict[str, str]:
-    """Return what the report says of the machine; InputError when Caffe cannot use the GPU at all."""
-    try:
-        card = {} if gpu is None else gpu_parts.on(gpu, cuda_runtime.describe, gpu)
-    except gpu_parts.Failed as error:
-        raise InputError(f"--gpu {gpu}: {one_line(error)}") from None
-    hardware = provenance.hardware()
-    return {
-        **card,
-        **cuda_runtime.versions(),
-        "Caffe": nets.import_caffe().__version__,
-        "CPU": f"{hardware['cores']} cores of {hardware['cpu']}",
-        "system": platform.platform(),
-        "environment": ", ".join(f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ)
-        or "as it is",
-        "command": f"`{provenance.command()}`",
-        "commit": provenance.commit(),
-    }
-
-
-def plan(args: argparse.Namespace, gpu: int | None, folder: Path) -> dict[str, Callable]:
-    """Return the parts by name, in their order; each is a function that returns its outcome."""
-    chosen = QUICK_NETS if args.quick else nets.NETS
-    parts = {}
-    for net in chosen:
-        for phase, name in PASSES.items():
-            parts[f"{net}, {name}"] = partial(check_pass, net, phase, folder / net, gpu)
-        parts[f"{net}, solver"] = partial(check_update, net, folder / net, gpu)
-    for net in chosen:
-        size = (QUICK_BATCH, QUICK_ITERATIONS) if args.quick else (own_batch(net), ITERATIONS)
-        parts[f"{net}, time"] = partial(check_training, net, *size, gpu)
-    parts["Caffe's unit tests"] = partial(check_tests, args.unit_tests, gpu)
-    return parts
-
-
-def check_pass(net: str, phase: str, folder: Path, gpu: int | None) -> dict:
-    """Compare a pass forward and backward."""
-    return gpu_outcome.judge_differences(gpu_parts.compare_pass(net, phase, folder, gpu))
-
-
-def check_update(net: str, folder: Path, gpu: int | None) -> dict:
-    """Compare what the solver makes of given gradients."""
-    return gpu_outcome.judge_differences(gpu_parts.compare_update(net, folder, gpu))
-
-
-def check_training(net: str, batch: int, iterations: int, gpu: int | None) -> dict:
-    """Time training iterations."""
-    return gpu_outcome.judge_training(gpu_parts.time_training(net, batch, iterations, gpu))
-
-
-def check_tests(chosen: str, gpu: int | None) -> dict:
-    """Run Caffe's own tests, where they are asked for and built."""
-    if chosen == NONE:
-        return gpu_outcome.not_run("left out; --unit-tests takes them in")
-    if not gpu_unit_tests.program().exists():
-        return gpu_outcome.not_run(f"not built; to build them: `{gpu_unit_tests.BUILD}`")
-    return gpu_outcome.judge_tests(gpu_unit_tests.run(chosen, gpu))
-
-
-def write_page(out: Path, gpu: int | None, machine: dict[str, str], outcomes: dict[str, dict]) -> None:
-    """Write the report."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"median": statistics.median, "spread": spread}
-    page = environment.get_template("gpu_check.md").render(
-        cpu=gpu is None,
-        machine=machine,
-        outcomes=outcomes,
-        verdict=gpu_outcome.verdict(outcomes),
-        bad=gpu_outcome.BAD,
-        allowed=gpu_outcome.ALLOWED,
-        batch=caffe_runs.BATCH,
-        updates=gpu_parts.UPDATES,
-    )
-    with whole_file(out) as path:
-        path.write_text(page)
 
 
 if __name__ == "__main__":

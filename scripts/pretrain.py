@@ -22,17 +22,20 @@ import math
 import sys
 from pathlib import Path
 
-from data_prep import fractals, lmdb_io, manifest, provenance
-from data_prep.mass import InputError, run
-from data_prep.whole_file import whole_file, write_json
-from scripts import batch_norm, fractal_net, nets, run_folder, snapshots, training
-from scripts.settings import EVALUATIONS, Settings, val_batch_of
-from scripts.settled import settled
-from scripts.train import describe, natural, positive
+from data_prep.core import provenance
+from data_prep.core.errors import InputError, natural, positive, run
+from data_prep.core.files import whole_file, write_json
+from data_prep.database import lmdb_io, manifest
+from data_prep.synthesis import fractal_set
+from scripts.nets import batch_norm, definitions, device
+from scripts.training import fractal_pretraining, loop, run_folder, snapshots
+from scripts.training.fractal_pretraining import settled
+from scripts.training.run_folder import describe
+from scripts.training.settings import EVALUATIONS, Settings, val_batch_of
 
 EPOCHS = {"alexnet": 4, "googlenet": 2}
 BATCHES = {"alexnet": 64, "googlenet": 32}
-SOLVER = nets.ROOT / "solvers" / "fractals.prototxt"
+SOLVER = definitions.ROOT / "solvers" / "fractals.prototxt"
 
 
 def main() -> None:
@@ -42,11 +45,11 @@ def main() -> None:
         raise InputError(f"{out}: name it with the ending .caffemodel")
     if out.exists():
         raise InputError(f"{out}: is there already; remove it to make it anew, or give another --out")
-    fractals.ensure(args.data, args.categories, args.images)
-    categories = fractals.read_manifest(args.data)["categories"]
+    fractal_set.ensure(args.data, args.categories, args.images)
+    categories = fractal_set.read_manifest(args.data)["categories"]
     settings, about = new_settings(args), describe(args.gpu)
     folder = out.with_suffix(".run")
-    nets.set_mode(args.gpu)
+    device.set_mode(args.gpu)
     if (folder / "run.json").exists():
         begun, content = run_folder.read_run(folder)
         if begun != settings:
@@ -55,11 +58,11 @@ def main() -> None:
             )
         about |= {"command": content["command"]}
     else:
-        run_folder.create(folder, settings, about, fractal_net.derive(args.net, categories), SOLVER)
+        run_folder.create(folder, settings, about, fractal_pretraining.derive(args.net, categories), SOLVER)
     with run_folder.locked(folder):
         done, progress = snapshots.newest_whole(folder)
         if done < settings.iterations:
-            training.train(folder, settings, about, done, progress, again=provenance.command())
+            loop.train(folder, settings, about, done, progress, again=provenance.command())
         finish(folder, settings, categories, out)
     print(f"{out}: finished; next: python scripts/train.py --net {args.net} --weights {out}")
 
@@ -67,9 +70,11 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", choices=EPOCHS, required=True)
-    parser.add_argument("--data", type=Path, default=fractals.DEFAULT, help=f"fractals (default: {fractals.DEFAULT})")
+    parser.add_argument(
+        "--data", type=Path, default=fractal_set.DEFAULT, help=f"fractals (default: {fractal_set.DEFAULT})"
+    )
     for name in ("categories", "images"):
-        default = fractals.DEFAULTS[name]
+        default = fractal_set.DEFAULTS[name]
         parser.add_argument(f"--{name}", type=positive, help=f"of fractals (default: as in --data, else {default})")
     parser.add_argument(
         "--epochs", type=positive, help=f"default: {EPOCHS['alexnet']} (alexnet), {EPOCHS['googlenet']}"
@@ -105,7 +110,7 @@ def new_settings(args: argparse.Namespace) -> Settings:
 def finish(folder: Path, settings: Settings, categories: int, out: Path) -> None:
     """Write the folded weights of the finished run, and the JSON that says how they were made."""
     weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
-    train_val = nets.read_prototxt(folder / run_folder.TRAIN_VAL)
+    train_val = definitions.read_prototxt(folder / run_folder.TRAIN_VAL)
     whole = settled(train_val, weights, Path(settings.data), settings.seed)
     folded = batch_norm.fold(whole, out.stem).SerializeToString()
     _, content = run_folder.read_run(folder)

@@ -16,16 +16,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_prep import build_lmdb
-from data_prep.mass import InputError, run
-from scripts import arms as experiments
-from scripts import estimate, paper_tables, plan, reproduction_page, saliency_table
-from scripts.commands import python, typed
+from data_prep.core.errors import InputError, run
+from data_prep.sources import registry
+from scripts.experiments import extra_tables, matrix, page, paper_tables, plan
+from scripts.experiments.command_runner import python, typed
 
 
 def main() -> None:
     args = parse_args()
-    content = experiments.read_experiments(args.experiments)
+    content = matrix.read_experiments(args.experiments)
     if args.budget not in content["budgets"]:
         raise InputError(f"--budget {args.budget}: {args.experiments} has {', '.join(content['budgets'])}")
     data, budget = plan.parse_data(args.data or default_data()), content["budgets"][args.budget]
@@ -40,8 +39,8 @@ def main() -> None:
     out = args.out or Path("results") / data.name / args.budget
     runs = plan.finished(list(content["arms"].values()), data, args.budget, budget)
     tables = paper_tables.write(out, runs, content, args.budget, data.source)
-    tables += saliency_table.write(out, runs, tables[0].about)
-    reproduction_page.write(out, runs, tables, data, content["figures"])
+    tables += extra_tables.saliency_shares(out, runs, tables[0].about)
+    page.write(out, runs, tables, data, content["figures"])
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--figure", type=int, choices=(1, 2, 3), action="append", help="only this one")
     parser.add_argument("--data", metavar="SOURCE[:ROOT]", help="synthetic, ddsm, cbis or a CSV of boxes")
     parser.add_argument("--budget", default="scaled", help="how long to train: paper, scaled (default) or quick")
-    parser.add_argument("--experiments", type=Path, default=experiments.EXPERIMENTS, help="another experiments.toml")
+    parser.add_argument("--experiments", type=Path, default=matrix.EXPERIMENTS, help="another experiments.toml")
     parser.add_argument("--gpu", metavar="ID", help="GPU to use (default: CPU)")
     parser.add_argument("--dry-run", action="store_true", help="only show the plan and its estimated time")
     parser.add_argument("--out", type=Path, help="folder for the results (default: results/DATA/BUDGET)")
@@ -59,10 +58,10 @@ def parse_args() -> argparse.Namespace:
 
 def default_data() -> str:
     """Return the real set whose folder is there, else the synthetic one, as build_lmdb.py does."""
-    return next((name for name in ("ddsm", "cbis") if build_lmdb.DEFAULT_ROOT[name].is_dir()), "synthetic")
+    return next((name for name in ("ddsm", "cbis") if registry.DEFAULT_ROOT[name].is_dir()), "synthetic")
 
 
-def chosen(content: dict, tables: list[int] | None, figures: list[int] | None) -> list[experiments.Arm]:
+def chosen(content: dict, tables: list[int] | None, figures: list[int] | None) -> list[matrix.Arm]:
     """Return the arms of the tables and figures asked for, or all, each once."""
     wanted = [content["tables"][str(number)] for number in tables or ()]
     wanted += [content["figures"][str(number)] for number in figures or ()]
@@ -76,9 +75,7 @@ def show(steps: list[plan.Step], data: plan.Data, args: argparse.Namespace) -> N
         f"data: {data.source} ({data.name}); budget: {args.budget}; device: {'CPU' if args.gpu is None else args.gpu}"
     )
     to_train = [step for step in steps if step.net and not step.done]
-    speed = {
-        key: estimate.seconds_an_image(*key, args.gpu) for key in dict.fromkeys((s.net, s.batch) for s in to_train)
-    }
+    speed = {key: plan.seconds_an_image(*key, args.gpu) for key in dict.fromkeys((s.net, s.batch) for s in to_train)}
     total = 0.0
     for step in steps:
         about = "done" if step.done else ""

@@ -17,33 +17,32 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import lmdb_io, manifest
-from data_prep.mass import InputError, run
-from data_prep.whole_file import whole_file
-from scripts import chosen as choice
-from scripts import figures, mass_place, nets, score_table
-from scripts.metrics import called_malignant
+from data_prep.core.errors import InputError, run
+from data_prep.core.files import whole_file
+from data_prep.database import lmdb_io, manifest
+from scripts.evaluation import evaluation_table, plots, saliency_zones, selection
+from scripts.evaluation.saliency_maps import CLASSES, explain
+from scripts.nets import device, inference
 
-CLASSES = ("benign", "malignant")
 MOST = 20  # masses in a figure, and in one pass through the net
 
 
 def main() -> None:
     """Choose, explain, write."""
     args = parse_args()
-    chosen = choice.choose(args)
-    out = choice.out_folder(chosen, args.out, "saliency")
-    nets.set_mode(args.gpu)
+    chosen = selection.choose(args)
+    out = selection.out_folder(chosen, args.out, "saliency")
+    device.set_mode(args.gpu)
     records = pick(chosen, args.masses, args.count)
     images = np.stack([record.image for record in records])
-    net = nets.load_deploy(chosen.net, chosen.weights, len(images))
-    found = explain(net, nets.preprocess(chosen.net, images, chosen.mean_folder), args.of_class)
-    choice.check_numbers(chosen, found["scores"])
+    net = inference.load_deploy(chosen.net, chosen.weights, len(images))
+    found = explain(net, inference.preprocess(chosen.net, images, chosen.mean_folder), args.of_class)
+    selection.check_numbers(chosen, found["scores"])
     found["keys"] = np.array([record.key for record in records])
     found["labels"] = np.array([record.label for record in records])
     size = found["maps"].shape[-1]
-    found["images"] = nets.centre_crop(images, size)
-    corners = mass_place.box_corners(found["keys"].tolist(), manifest.read_csv(chosen.data), chosen.manifest, size)
+    found["images"] = inference.centre_crop(images, size)
+    corners = saliency_zones.box_corners(found["keys"].tolist(), manifest.read_csv(chosen.data), chosen.manifest, size)
     found["boxes"] = np.hstack([corners.min(axis=1), corners.max(axis=1)])
     write(out, chosen, found, corners)
     print(f"{out}: saliency.png, saliency.npz")
@@ -51,7 +50,7 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = choice.parser(__doc__, split="val")
+    parser = selection.parser(__doc__, split="val")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--count", type=int, default=5, help=f"masses, classes in turn (default: 5; at most {MOST})")
     which.add_argument("--masses", nargs="+", metavar="ID", help="these masses (mass_id in manifest.csv)")
@@ -65,7 +64,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def pick(chosen: choice.Chosen, masses: list[str] | None, count: int) -> list[lmdb_io.Record]:
+def pick(chosen: selection.Chosen, masses: list[str] | None, count: int) -> list[lmdb_io.Record]:
     """Return the records to explain: those named, in that order, or the first `count` of both classes in turn.
 
     A named mass stands for its first record. Without names it is malignant, benign, malignant and so on, each class in
@@ -75,14 +74,14 @@ def pick(chosen: choice.Chosen, masses: list[str] | None, count: int) -> list[lm
         raise InputError(f"{wanted} masses: from 1 to {MOST} fit in a figure; change --count or --masses")
     if masses:
         first: dict[str, lmdb_io.Record] = {}
-        for record in choice.records(chosen):
+        for record in selection.records(chosen):
             if (mass := lmdb_io.mass_id_of(record.key)) in masses:
                 first.setdefault(mass, record)
         if absent := [mass for mass in masses if mass not in first]:
             raise InputError(f"{chosen.data}: no mass {absent[0]} in {chosen.split}; manifest.csv lists them")
         return [first[mass] for mass in masses]
     by_class: tuple[list, list] = ([], [])
-    for record in choice.records(chosen):
+    for record in selection.records(chosen):
         if len(by_class[record.label]) < count:
             by_class[record.label].append(record)
         elif all(len(some) == count for some in by_class):
@@ -91,49 +90,9 @@ def pick(chosen: choice.Chosen, masses: list[str] | None, count: int) -> list[lm
     return [record for *_, record in sorted(turns, key=lambda each: each[:2])[:count]]
 
 
-def explain(net, inputs: np.ndarray, of_class: str) -> dict[str, np.ndarray]:
-    """Return scores and probabilities (n, 2), classes (n,), gradients (n, 3, s, s), maps (n, s, s) of inputs."""
-    scores, probabilities = forward(net, inputs)
-    if of_class == "predicted":
-        classes = called_malignant(probabilities[:, 1]).astype(int)
-    else:
-        classes = np.full(len(inputs), CLASSES.index(of_class))
-    gradients = backward(net, classes)
-    maps = np.abs(gradients).max(axis=1)
-    return {"scores": scores, "probabilities": probabilities, "classes": classes, "gradients": gradients, "maps": maps}
-
-
-def forward(net, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return unnormalised class scores (n, 2) and probabilities (n, 2) of inputs (n, 3, s, s)."""
-    net.blobs[net.inputs[0]].reshape(*inputs.shape)
-    probabilities = net.forward(**{net.inputs[0]: inputs})[net.outputs[0]].copy()
-    return net.blobs[nets.score_blob(net)].data.copy(), probabilities
-
-
-def gradient(net, inputs: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return the gradient of input i's score for class classes[i] with respect to that input: (n, 3, s, s) float32.
-
-    The net needs `force_backward: true`, or Caffe would stop at the first layer. Backward starts at the layer that
-    makes the scores, so the softmax has no part in it. Scores of different inputs do not meet in any layer (batch
-    norm uses its stored statistics), so one backward pass serves the whole batch.
-    """
-    forward(net, inputs)
-    return backward(net, classes)
-
-
-def backward(net, classes: np.ndarray) -> np.ndarray:
-    """Return the gradient of the inputs that went through the net last; as `gradient`."""
-    scores = nets.score_blob(net)
-    one_hot = net.blobs[scores].diff
-    one_hot[...] = 0
-    one_hot[np.arange(len(classes)), classes] = 1
-    maker = [layer for layer, tops in net.top_names.items() if scores in tops][-1]
-    return net.backward(start=maker)[net.inputs[0]].copy()
-
-
-def write(out: Path, chosen: choice.Chosen, found: dict[str, np.ndarray], corners: np.ndarray) -> None:
+def write(out: Path, chosen: selection.Chosen, found: dict[str, np.ndarray], corners: np.ndarray) -> None:
     """Write the arrays, then the figure, with the boxes of these corners (n, 4, 2) drawn on it."""
-    heading = score_table.heading(chosen.net, chosen.split, chosen.manifest["source"])
+    heading = evaluation_table.heading(chosen.net, chosen.split, chosen.manifest["source"])
     truths = [CLASSES[label] for label in found["labels"]]
     captions = [
         f"P(malignant) = {malignant:.2f}\nmap: {CLASSES[of_class]} score"
@@ -142,7 +101,7 @@ def write(out: Path, chosen: choice.Chosen, found: dict[str, np.ndarray], corner
     with whole_file(out / "saliency.npz") as path:
         np.savez_compressed(path, **found)
     with whole_file(out / "saliency.png") as path:
-        figures.saliency(heading, found["images"], found["maps"], truths, captions, corners).savefig(path)
+        plots.saliency(heading, found["images"], found["maps"], truths, captions, corners).savefig(path)
 
 
 if __name__ == "__main__":

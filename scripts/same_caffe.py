@@ -20,13 +20,14 @@ import jinja2
 import numpy as np
 from tqdm import tqdm
 
-from data_prep import provenance
-from data_prep.mass import InputError, run
-from data_prep.whole_file import whole_file, write_json
-from scripts import caffe_runs, nets
-from scripts.caffe_runs import in_caffe
-from scripts.report import TEMPLATES
-from scripts.speed_worker import STOCK, check_stock
+from data_prep.core import provenance
+from data_prep.core.errors import InputError, run
+from data_prep.core.files import whole_file, write_json
+from scripts.benchmarks import compare_nets
+from scripts.benchmarks.compare_nets import in_caffe
+from scripts.benchmarks.engine_process import STOCK, check_stock
+from scripts.nets import definitions
+from scripts.reporting.report_page import TEMPLATES
 
 RESULTS = Path("results/benchmark")
 PASSES = {"TRAIN": "in training", "TEST": "deployed"}
@@ -63,19 +64,19 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("nets", nargs="*", metavar="NET", help=f"{', '.join(nets.NETS)} (default: all)")
+    parser.add_argument("nets", nargs="*", metavar="NET", help=f"{', '.join(definitions.NETS)} (default: all)")
     parser.add_argument("--out", type=Path, default=RESULTS, help=f"folder of the tables (default: {RESULTS})")
     args = parser.parse_args()
-    args.nets = args.nets or list(nets.NETS)
+    args.nets = args.nets or list(definitions.NETS)
     for net in args.nets:
-        if net not in nets.NETS:
-            raise InputError(f"{net}: no such net; there are {', '.join(nets.NETS)}")
+        if net not in definitions.NETS:
+            raise InputError(f"{net}: no such net; there are {', '.join(definitions.NETS)}")
     return args
 
 
 def compare(net: str, folder: Path) -> dict:
     """Return all differences of a net's passes and trainings. `folder` takes what the Caffes compute, up to 2 GB."""
-    in_caffe(STOCK, {}, caffe_runs.make_weights, net, folder)
+    in_caffe(STOCK, {}, compare_nets.make_weights, net, folder)
     return {
         "passes": {phase: compare_passes(net, phase, folder) for phase in PASSES},
         "training": {factor: compare_training(net, float(factor), folder) for factor in RATES},
@@ -85,8 +86,8 @@ def compare(net: str, folder: Path) -> dict:
 
 def compare_passes(net: str, phase: str, folder: Path) -> dict[str, dict]:
     """Return the largest difference of each kind, which array has it, and of how many."""
-    in_caffe(STOCK, {}, caffe_runs.write_pass, net, phase, folder)
-    found = in_caffe(None, {}, caffe_runs.compare_pass, net, phase, folder)
+    in_caffe(STOCK, {}, compare_nets.write_pass, net, phase, folder)
+    found = in_caffe(None, {}, compare_nets.compare_pass, net, phase, folder)
     return {
         kind: {"largest": max(each.values()), "of": max(each, key=each.get), "arrays": len(each)}
         for kind, each in found.items()
@@ -97,13 +98,13 @@ def compare_training(net: str, factor: float, folder: Path) -> dict[str, dict]:
     """Return how far trainings in our Caffe, and in stock Caffe on one thread, come from stock Caffe's; all losses."""
     rate = factor * own_rate(net)
     losses = {
-        who: in_caffe(package, threads, caffe_runs.train, net, folder, ITERATIONS, rate, f"{who}.npz")
+        who: in_caffe(package, threads, compare_nets.train, net, folder, ITERATIONS, rate, f"{who}.npz")
         for who, package, threads in (("stock", STOCK, {}), ("one thread", STOCK, ONE_THREAD), ("ours", None, {}))
     }
     found = {
         who: {
-            "losses": caffe_runs.difference(np.array(losses["stock"]), np.array(losses[who])),
-            "weights": caffe_runs.way_apart(folder, "stock.npz", f"{who}.npz"),
+            "losses": compare_nets.difference(np.array(losses["stock"]), np.array(losses[who])),
+            "weights": compare_nets.way_apart(folder, "stock.npz", f"{who}.npz"),
         }
         for who in ("ours", "one thread")
     }
@@ -113,13 +114,13 @@ def compare_training(net: str, factor: float, folder: Path) -> dict[str, dict]:
 
 def own_rate(net: str) -> float:
     """Return the base_lr of a net's solver."""
-    return nets.read_prototxt(nets.solver_prototxt(net), "SolverParameter").base_lr
+    return definitions.read_prototxt(definitions.solver_prototxt(net), "SolverParameter").base_lr
 
 
 def repeat(net: str, folder: Path) -> str:
     """Return a digest of the weights that a short training in our Caffe ends with."""
-    in_caffe(None, {}, caffe_runs.train, net, folder, REPEATED, own_rate(net), "repeated.npz")
-    return caffe_runs.digest(folder / "repeated.npz")
+    in_caffe(None, {}, compare_nets.train, net, folder, REPEATED, own_rate(net), "repeated.npz")
+    return compare_nets.digest(folder / "repeated.npz")
 
 
 def outside(net: str, found: dict) -> list[str]:
@@ -148,7 +149,7 @@ def make_page(about: dict, figures: dict, broken: list[str]) -> str:
         about=about,
         figures=figures,
         broken=broken,
-        batch=caffe_runs.BATCH,
+        batch=compare_nets.BATCH,
         passes=PASSES,
         same_pass=SAME_PASS,
         rates=RATES,

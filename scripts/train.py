@@ -7,8 +7,8 @@
     python scripts/train.py --net googlenet --out runs/try --resume                      # go on after a stop
 
 The net and the solver are the hand-written ones (prototxt/, solvers/); what the options change in them is written to
-the run's folder, whose files scripts/run_folder.py describes. The net is evaluated on the whole validation set after
-each epoch, or 25 times in a run counted in --iterations. Ctrl-C or SIGTERM saves a snapshot first. A resumed run
+the run's folder, whose files scripts/training/run_folder.py describes. The net is evaluated on the whole validation set
+after each epoch, or 25 times in a run counted in --iterations. Ctrl-C or SIGTERM saves a snapshot first. A resumed run
 ends with the very weights and log that it would have without the stop (on a GPU, up to the order of its sums).
 
 Several GPUs (NCCL), and passes of --iter-size for a small one, divide the batch: it stays what --batch says, and with
@@ -21,11 +21,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from data_prep import provenance
-from data_prep.mass import InputError, run
-from scripts import nets, run_folder, several_gpus, snapshots, training
-from scripts.settings import check_data, check_same, check_weights, new_settings
-from scripts.speed_solver import apart
+from data_prep.core.errors import InputError, natural, positive, run
+from scripts.nets import definitions, device
+from scripts.nets.solver import apart
+from scripts.training import loop, multi_gpu, run_folder, snapshots
+from scripts.training.run_folder import describe
+from scripts.training.settings import check_data, check_same, check_weights, new_settings
 
 
 def main() -> None:
@@ -34,13 +35,13 @@ def main() -> None:
     if args.resume:
         settings, content = run_folder.read_run(folder)
         gpu = None if args.cpu else args.gpu or content["gpu"]
-        gpus = several_gpus.usable(gpu)
+        gpus = multi_gpu.usable(gpu)
         check_same(args, folder, settings, len(gpus))
         about = describe(gpu) | {"command": content["command"]}  # the one that began the run
     else:
         if folder.exists():
             raise InputError(f"{folder}: exists already; go on with --resume, or give another --out")
-        gpus = several_gpus.usable(args.gpu)
+        gpus = multi_gpu.usable(args.gpu)
         settings, about = new_settings(args, len(gpus)), describe(args.gpu)
     check_data(settings)
     done, progress = snapshots.newest_whole(folder)
@@ -54,17 +55,17 @@ def main() -> None:
             again = f"python scripts/train.py --net {settings.net} --out {shlex.quote(str(folder))} --resume"
             what = (folder, settings, about, done, progress, again)
             if len(gpus) == 1:
-                nets.use(*gpus)
-                training.train(*what)
+                device.select_device(*gpus)
+                loop.train(*what)
             else:
-                several_gpus.train(gpus, *what)
+                multi_gpu.train(gpus, *what)
     weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
     print(f"{weights}: finished; next: python scripts/eval.py --weights {shlex.quote(str(weights))}")
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--net", choices=nets.NETS, required=True)
+    parser.add_argument("--net", choices=definitions.NETS, required=True)
     parser.add_argument("--data", type=Path, help="folder made by data_prep/build_lmdb.py (default: data/lmdb)")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--weights", type=Path, help="caffemodel to start from (alexnet, googlenet: ImageNet's)")
@@ -75,40 +76,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--batch", type=positive, help="training batch (default: 64, alexnet 256, googlenet 32)")
     parser.add_argument("--iter-size", type=positive, help="passes a batch is divided into, on each GPU (default: 1)")
     parser.add_argument("--seed", type=natural, help="default: the solver's random_seed, 1")
-    device = parser.add_mutually_exclusive_group()
-    device.add_argument(
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
         "--gpu", metavar="ID", help="0; several: 0,1; all (default: CPU, or what a resumed run used last)"
     )
-    device.add_argument("--cpu", action="store_true", help="go on without the GPU that the run began with")
+    place.add_argument("--cpu", action="store_true", help="go on without the GPU that the run began with")
     parser.add_argument("--out", type=Path, help="the run's folder (default: runs/NET)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own settings")
     return parser.parse_args()
-
-
-def natural(text: str) -> int:
-    """Parse a whole number from 0 to 2^31 - 1."""
-    if not 0 <= int(text) < 2**31:
-        raise ValueError
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """Parse a whole number from 1 to 2^31 - 1, the most that Caffe's sizes hold."""
-    number = natural(text)
-    if number == 0:
-        raise ValueError
-    return number
-
-
-def describe(gpu: str | None) -> dict:
-    """Return what run.json says of code and machine."""
-    return {
-        "gpu": gpu,
-        "command": provenance.command(),
-        "commit": provenance.commit(),
-        "versions": provenance.versions("numpy", "protobuf") | {"caffe": nets.import_caffe().__version__},
-        "hardware": provenance.hardware(),
-    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The processes of scripts/several_gpus.py on the CPU: its pipes do the work of NCCL, and are as deaf.
+"""The processes of scripts/training/multi_gpu.py on the CPU: its pipes do the work of NCCL, and are as deaf.
 
 NCCL needs a GPU for each process; all else is what runs on GPUs.
 """
@@ -11,14 +11,14 @@ import time
 
 import numpy as np
 
-from scripts import nets
+from scripts.nets import definitions
 
-caffe = nets.import_caffe()
+caffe = definitions.import_caffe()
 # As a user types train.py, --gpu 0,1 standing for two processes on the CPU.
 TRAIN = (
-    "import sys; from scripts import several_gpus, train; from tests import cpu_ranks; "
-    "several_gpus.usable = cpu_ranks.usable; "
-    "several_gpus.connect = cpu_ranks.{connect}; sys.exit(train.run(train.main))"
+    "import sys; from scripts import train; from scripts.training import multi_gpu; from tests import cpu_ranks; "
+    "multi_gpu.usable = cpu_ranks.usable; "
+    "multi_gpu.connect = cpu_ranks.{connect}; sys.exit(train.run(train.main))"
 )
 
 

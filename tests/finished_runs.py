@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import manifest, summary
-from data_prep.mass import run
+from data_prep.core.errors import run
+from data_prep.database import build_summary, manifest
 from scripts import eval as evaluation
 from scripts import gallery, saliency
 from tests import made
@@ -40,7 +40,9 @@ def make(folder: Path, source: str, runs: dict[str, int]) -> list[Path]:
 def complete(data: Path) -> None:
     """Give manifest.json what made.database leaves out of it and the page shows."""
     masses = [row for row in manifest.read_csv(data).values()]
-    counts = {split: {name: sum(row["split"] == split for row in masses) for name in summary.ROWS} for split in SPLITS}
+    counts = {
+        split: {name: sum(row["split"] == split for row in masses) for name in build_summary.ROWS} for split in SPLITS
+    }
     account = {"found": {"lesions": 30}, "mask: of another aspect": {"lesions": 2}, "used": {"lesions": 28}}
     more = {"counts": counts, "account": account, "crops": 5, "rotations": 5, "seed": 1, "commit": "0123456789ab"}
     manifest.write_json(data, manifest.read_json(data) | more)

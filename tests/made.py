@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import crops, lmdb_io, manifest
-from data_prep.mass import Box, Film, Mass
-from scripts import nets
+from data_prep.core.records import Box, Film, Mass
+from data_prep.database import context_crops, lmdb_io, manifest
+from scripts.nets import definitions, inference
 
 SIZE = 227
 
@@ -30,7 +30,7 @@ def database(folder: Path, patients: dict[str, list[str]], source: str = "synthe
         fingerprints |= {f"{name}/{key}": sha for key, sha in found.items()}
     lmdb_io.write_mean(folder / lmdb_io.MEAN, np.linspace(60, 120, SIZE)[:, None] + np.linspace(0, 30, SIZE))
     manifest.write_csv(folder, masses, split)
-    recipe = crops.Recipe("large", rotations=0, crops=0, seed=1)._asdict()
+    recipe = context_crops.Recipe("large", rotations=0, crops=0, seed=1)._asdict()
     manifest.write_json(folder, {"source": source, **recipe, "digest": lmdb_io.digest(fingerprints)})
     return folder
 
@@ -45,9 +45,9 @@ def film_crop(rng: np.random.Generator, label: int) -> np.ndarray:
 
 def random_net(net: str, seed: int = 0):
     """A deploy net of Caffe with random weights that keep the signal's size from layer to layer."""
-    caffe = nets.import_caffe()
+    caffe = definitions.import_caffe()
     caffe.set_mode_cpu()
-    caffe_net = caffe.Net(str(nets.prototxt(net, "deploy")), caffe.TEST)
+    caffe_net = caffe.Net(str(definitions.prototxt(net, "deploy")), caffe.TEST)
     rng = np.random.default_rng(seed)
     for name, layer in caffe_net.layer_dict.items():
         blobs = [blob.data for blob in layer.blobs]
@@ -73,7 +73,7 @@ def spread_scores(caffe_net) -> None:
     inputs = np.stack([film_crop(rng, i % 2)[:size, :size] for i in range(8)])[:, None] - 110.0
     caffe_net.blobs["data"].reshape(8, 3, size, size)
     caffe_net.forward(data=np.repeat(inputs, 3, axis=1))
-    name = nets.score_blob(caffe_net)
+    name = inference.score_blob(caffe_net)
     scores = caffe_net.blobs[name].data
     weights, bias = (blob.data for blob in caffe_net.params[name])
     shrink = 2 / (scores[:, 1] - scores[:, 0]).std()

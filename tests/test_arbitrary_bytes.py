@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
-from data_prep import boxes, ddsm, dicom, ljpeg
-from data_prep.mass import InputError, Mass
-from data_prep.synthetic_cbis import dataset
+from data_prep.core.errors import InputError
+from data_prep.core.records import Mass
+from data_prep.formats import dicom, ljpeg
+from data_prep.sources import csv_boxes, ddsm
+from data_prep.synthesis.cbis_set import dataset
 from tests.dicoms import save
 
 MEMORY = 600 << 20  # bytes that a reader may take for a small file, whatever that claims
@@ -273,10 +275,10 @@ def films(folder) -> Path:
 @quick
 @given(rows=st.lists(rows, min_size=1, max_size=4))
 def test_every_row_of_a_csv_is_a_mass_or_listed_with_its_reason(films, rows):
-    masses = read(films / "masses.csv", csv_file([HEADER, *rows]), boxes.masses)
+    masses = read(films / "masses.csv", csv_file([HEADER, *rows]), csv_boxes.masses)
     assert masses is None or len(masses) == len(rows)
     for mass in masses or []:
-        check_mass(mass, boxes.load_film)
+        check_mass(mass, csv_boxes.load_film)
 
 
 whole = csv_file([HEADER, *[["a.png", f"P{number}", "5", "6", "20", "30", "BENIGN", "", ""] for number in range(3)]])
@@ -285,8 +287,8 @@ whole = csv_file([HEADER, *[["a.png", f"P{number}", "5", "6", "20", "30", "BENIG
 @quick
 @given(content=st.binary(max_size=300) | damaged(whole))
 def test_any_bytes_as_a_csv_are_masses_or_an_error(films, content):
-    for mass in read(films / "masses.csv", content, boxes.masses) or []:
-        check_mass(mass, boxes.load_film)
+    for mass in read(films / "masses.csv", content, csv_boxes.masses) or []:
+        check_mass(mass, csv_boxes.load_film)
 
 
 # DICOM files
@@ -386,7 +388,7 @@ IMAGES = {
 def test_an_image_that_claims_a_billion_pixels_is_an_error(folder, kind):
     (folder / f"huge.{kind}").write_bytes(IMAGES[kind]())
     row = [f"huge.{kind}", "P1", "5", "6", "20", "30", "BENIGN", "", ""]
-    (mass,) = read(folder / "masses.csv", csv_file([HEADER, row]), boxes.masses)
+    (mass,) = read(folder / "masses.csv", csv_file([HEADER, row]), csv_boxes.masses)
     assert mass.reason.startswith("unreadable film")
 
 

@@ -12,9 +12,10 @@ import lmdb
 import numpy as np
 import pytest
 
-from data_prep import checks, likeness, lmdb_io, manifest, reread
-from data_prep.crops import SIZE, Window, augmented_windows, context_window, place, warp
-from data_prep.mass import Box, Film
+from data_prep.auditing import checks, decoded_records, near_duplicates
+from data_prep.core.records import Box, Film
+from data_prep.database import lmdb_io, manifest
+from data_prep.database.context_crops import SIZE, Window, augmented_windows, context_window, place, warp
 from tests import film_set
 
 PATIENTS = [f"P{index:02}" for index in range(40)]
@@ -51,7 +52,7 @@ def failed(result) -> list[str]:
     return [line.split()[1] for line in result.stdout.splitlines() if line.startswith("  FAILED")]
 
 
-def with_records(database: checks.Database, split: str, records: list[reread.Seen]) -> checks.Database:
+def with_records(database: checks.Database, split: str, records: list[decoded_records.Seen]) -> checks.Database:
     """A copy of the database in which one split holds other records."""
     other = replace(database.found[split], records=records, keys=[record.key for record in records])
     return replace(database, found=database.found | {split: other})
@@ -72,7 +73,7 @@ def planted(database: checks.Database, image: np.ndarray) -> tuple[checks.Databa
     """A copy of the database whose first validation record holds `image`; and that record's key."""
     first, *others = database.found["val"].records
     core = database.expected["val"][lmdb_io.name_of(first.key)][1]
-    seen = reread.see(lmdb_io.Record(first.key, first.label, image), core)
+    seen = decoded_records.see(lmdb_io.Record(first.key, first.label, image), core)
     return with_records(database, "val", [seen, *others]), f"val/{first.key}"
 
 
@@ -136,8 +137,11 @@ def test_different_masses_beside_the_same_white_edge_are_not_alike():
     for index in range(12):
         image = 100 + cv2.resize(film_set.texture(index)[:150, :150], (SIZE, SIZE)) // 3
         image[:, 60:80] = 255
-        patches.append(likeness.patch(image, likeness.WHOLE))
-    assert max(likeness.correlation(one, other) for one, other in combinations(patches, 2)) < likeness.ALIKE - 0.1
+        patches.append(near_duplicates.patch(image, near_duplicates.WHOLE))
+    assert (
+        max(near_duplicates.correlation(one, other) for one, other in combinations(patches, 2))
+        < near_duplicates.ALIKE - 0.1
+    )
 
 
 @pytest.mark.slow
@@ -375,7 +379,7 @@ def test_the_core_lies_within_every_window(context, size):
     box = Box(1000, 2000, 1000 + size[0], 2000 + size[1])
     windows = [w for seed in range(40) for w in augmented_windows(box, context, "mass", seed)]
     for window in [context_window(box, context), *windows]:
-        core = likeness.core(window, box, context)
+        core = near_duplicates.core(window, box, context)
         radius = core.side / 2
         assert min(core.x, core.y) >= radius - 1e-6
         assert max(core.x, core.y) <= SIZE - radius + 1e-6
@@ -386,10 +390,10 @@ def test_crops_of_a_mass_turned_back_show_the_same_pixels():
     image = film_set.texture(1)
     box = Box(60, 90, 130, 140)
     upright = warp(image, film, context_window(box, "large"))
-    expected = likeness.patch(upright, likeness.core(context_window(box, "large"), box, "large"))
+    expected = near_duplicates.patch(upright, near_duplicates.core(context_window(box, "large"), box, "large"))
     for window in augmented_windows(box, "large", "mass", 1):
-        patch = likeness.patch(warp(image, film, window), likeness.core(window, box, "large"))
-        assert np.abs(patch.astype(float) - expected)[likeness.TAPER > 0].mean() < 1
+        patch = near_duplicates.patch(warp(image, film, window), near_duplicates.core(window, box, "large"))
+        assert np.abs(patch.astype(float) - expected)[near_duplicates.TAPER > 0].mean() < 1
 
 
 def test_place_is_the_inverse_of_warp():

@@ -13,10 +13,14 @@ import psutil
 import pytest
 from PIL import Image
 
-from data_prep.mass import InputError
-from scripts import benchmark, nets, speed_figure, speed_flops, speed_parts, speed_solver, speed_worker
+from data_prep.core.errors import InputError
+from scripts import benchmark
+from scripts.benchmarks import chart as charts
+from scripts.benchmarks import engine_process, machine_peak, measurements
+from scripts.nets import definitions, solver
 
-TRAINED = [net for net in nets.NETS if net != "alexnet"]  # Adam and SGD; AlexNet is Adam again, and ten times as large
+# Adam and SGD; AlexNet is Adam again, and ten times as large.
+TRAINED = [net for net in definitions.NETS if net != "alexnet"]
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
 
 
@@ -25,7 +29,7 @@ needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is 
 
 def flops(net: str, batch: int) -> dict[str, tuple[int, int]]:
     """Forward and backward operations by layer of one of our nets in training."""
-    rows = speed_flops.flops(speed_solver.solver(net, speed_solver.from_memory(net, batch)).net)
+    rows = machine_peak.flops(solver.make_solver(net, solver.from_memory(net, batch)).net)
     return {row["name"]: (row["forward"], row["backward"]) for row in rows}
 
 
@@ -46,26 +50,26 @@ def test_flops_of_googlenet_are_the_known_ones():
 
 @pytest.mark.parametrize(("available", "batch"), [(740, 64), (739, 32), (260, 16), (0, 1)])
 def test_a_batch_is_halved_until_it_fits(available, batch):
-    assert speed_parts.fitting_batch(64, 100, 10, available) == batch
+    assert measurements.fitting_batch(64, 100, 10, available) == batch
 
 
 @pytest.mark.slow
 def test_memory_of_a_batch_is_estimated_from_small_ones():
-    taken = speed_parts.peak("stock", speed_parts.make_job("baseline", 24))["peak"]
+    taken = measurements.peak("stock", measurements.make_job("baseline", 24))["peak"]
     for share, batch in ((1.2, 24), (0.8, 12)):
-        assert speed_parts.fitting_job("baseline", speed_parts.Scale(batch=24), 2, 2 * share * taken).batch == batch
+        assert measurements.fitting_job("baseline", measurements.Scale(batch=24), 2, 2 * share * taken).batch == batch
 
 
 # ---- the same work
 
 
 @needs_torch
-@pytest.mark.parametrize("net", nets.NETS)
+@pytest.mark.parametrize("net", definitions.NETS)
 def test_torch_net_computes_what_caffe_does(net):
-    from scripts import speed_caffe, speed_torch
+    from scripts.benchmarks import caffe_engine, torch_engine
 
-    job = speed_parts.make_job(net, 2, dropout=False)
-    ours, torchs = speed_caffe.Engine(), speed_torch.Engine()
+    job = measurements.make_job(net, 2, dropout=False)
+    ours, torchs = caffe_engine.Engine(), torch_engine.Engine()
     ours.train(job, None)
     wanted = ours.compute()
     torchs.train(job, ours.weights())
@@ -73,17 +77,17 @@ def test_torch_net_computes_what_caffe_does(net):
     for output in ("loss", "scores"):
         np.testing.assert_allclose(found[output], wanted[output], rtol=1e-4, atol=1e-5)
     differences = [
-        speed_parts.difference(one, other)
+        measurements.difference(one, other)
         for name, blobs in wanted["gradients"].items()
         for one, other in zip(blobs, found["gradients"][name], strict=True)
     ]
     assert np.median(differences) < 1e-3
-    assert max(differences) < speed_parts.SAME_GRADIENTS  # where ReLUs and pools decide otherwise over rounding
+    assert max(differences) < measurements.SAME_GRADIENTS  # where ReLUs and pools decide otherwise over rounding
 
     ours.deploy(job, ours.weights())
     torchs.deploy(job, ours.weights())
     np.testing.assert_allclose(torchs.predict()[1], ours.predict()[1], atol=1e-4)
-    assert speed_parts.difference(ours.explain()[1], torchs.explain()[1]) < speed_parts.SAME_GRADIENTS
+    assert measurements.difference(ours.explain()[1], torchs.explain()[1]) < measurements.SAME_GRADIENTS
 
 
 @needs_torch
@@ -91,12 +95,12 @@ def test_torch_net_computes_what_caffe_does(net):
 @pytest.mark.parametrize("tuned", [False, True])
 def test_torch_optimizer_updates_as_caffes_solver_does(net, tuned, monkeypatch):
     """Each parameter moves as far: lr_mult, decay_mult and the kind of solver are the same."""
-    from scripts import speed_caffe, speed_torch
+    from scripts.benchmarks import caffe_engine, torch_engine
 
-    for module in (speed_caffe, speed_torch):
+    for module in (caffe_engine, torch_engine):
         monkeypatch.setattr(module, "RATE", 0.01)
-    job = speed_parts.make_job(net, 2, dropout=False)
-    ours, torchs = speed_caffe.Engine(), speed_torch.Engine(tuned)
+    job = measurements.make_job(net, 2, dropout=False)
+    ours, torchs = caffe_engine.Engine(), torch_engine.Engine(tuned)
     ours.train(job, None)
     before = ours.weights()
     torchs.train(job, before)
@@ -113,30 +117,30 @@ def test_torch_optimizer_updates_as_caffes_solver_does(net, tuned, monkeypatch):
 
 @needs_torch
 def test_a_layer_that_torch_nets_do_not_know_is_named():
-    from scripts import torch_nets
+    from scripts.benchmarks import torch_nets
 
     with pytest.raises(InputError, match=r"sig.*Sigmoid"):
         torch_nets.part({"name": "sig", "type": "Sigmoid"})
 
 
 def test_engines_that_compute_something_else_are_not_compared():
-    speed_parts.check_same("baseline", "stock", "outputs", 1e-5, 1e-4)
+    measurements.check_same("baseline", "stock", "outputs", 1e-5, 1e-4)
     for wrong in (2e-4, float("nan")):
         with pytest.raises(InputError, match="stock's outputs differ"):
-            speed_parts.check_same("baseline", "stock", "outputs", wrong, 1e-4)
+            measurements.check_same("baseline", "stock", "outputs", wrong, 1e-4)
 
 
 def test_other_weights_are_found_to_be_other_work():
-    from scripts import speed_caffe
+    from scripts.benchmarks import caffe_engine
 
-    job = speed_parts.make_job("baseline", 2, dropout=False)
-    ours = speed_caffe.Engine()
+    job = measurements.make_job("baseline", 2, dropout=False)
+    ours = caffe_engine.Engine()
     ours.train(job, None)
     wanted, weights = ours.compute(), ours.weights()
     weights["fc2"][0] *= 1.01
     ours.train(job, weights)
     found = ours.compute()
-    assert speed_parts.difference(wanted["scores"], found["scores"]) > speed_parts.SAME_OUTPUTS
+    assert measurements.difference(wanted["scores"], found["scores"]) > measurements.SAME_OUTPUTS
 
 
 # ---- processes
@@ -144,7 +148,7 @@ def test_other_weights_are_found_to_be_other_work():
 
 @pytest.fixture(scope="module")
 def ours():
-    with speed_worker.workers("ours") as engines:
+    with engine_process.workers("ours") as engines:
         yield engines["ours"]
 
 
@@ -154,9 +158,9 @@ def test_sgemm_is_measured_through_caffes_own_blas(ours):
 
 
 def test_products_are_products():
-    from scripts import speed_caffe, speed_sgemm
+    from scripts.benchmarks import caffe_engine, machine_peak
 
-    for multiply in speed_sgemm.products(speed_caffe.Engine().library, 50).values():
+    for multiply in machine_peak.products(caffe_engine.Engine().library, 50).values():
         a, b, c = multiply()
         np.testing.assert_allclose(c, a @ b, rtol=1e-4, atol=1e-4)
 
@@ -174,9 +178,9 @@ def test_peak_memory_is_the_workers_own_and_remembered(ours):
 
 
 def test_an_idle_worker_takes_no_processor_time(ours):
-    ours.ask("train", speed_parts.make_job("baseline", 2), None)
+    ours.ask("train", measurements.make_job("baseline", 2), None)
     ours.ask("step")
-    time.sleep(speed_worker.REST)
+    time.sleep(engine_process.REST)
     process = psutil.Process(ours.process.pid)
     before = sum(process.cpu_times()[:2])
     time.sleep(0.5)
@@ -185,14 +189,14 @@ def test_an_idle_worker_takes_no_processor_time(ours):
 
 def test_a_step_times_the_part_before_the_update(ours):
     # a batch large enough to outweigh Adam's update; the best of several steps, as any one can be held up by others
-    ours.ask("train", speed_parts.make_job("baseline", 32), None)
+    ours.ask("train", measurements.make_job("baseline", 32), None)
     steps = [ours.ask("step") for _ in range(6)]
     assert all(0 < before_update < whole for whole, before_update in steps)
     assert max(before_update / whole for whole, before_update in steps) > 1 / 2
 
 
 def test_the_end_of_an_engines_process_is_a_clear_error():
-    with speed_worker.workers("ours") as engines:
+    with engine_process.workers("ours") as engines:
         engines["ours"].ask("about")
         engines["ours"].process.send_signal(signal.SIGKILL)
         with pytest.raises(InputError, match=r"ours: its process ended in 'about' with status -9"):
@@ -200,14 +204,14 @@ def test_the_end_of_an_engines_process_is_a_clear_error():
 
 
 def test_stock_comes_from_its_own_folder():
-    if not (speed_worker.STOCK / "caffe").is_dir():
+    if not (engine_process.STOCK / "caffe").is_dir():
         pytest.skip("stock Caffe is not built")
-    with speed_worker.workers("ours", "stock") as engines:
+    with engine_process.workers("ours", "stock") as engines:
         loaded = {}
         for name, worker in engines.items():
             worker.ask("about")
             loaded[name] = Path(f"/proc/{worker.process.pid}/maps").read_text()
-    stock = str((speed_worker.STOCK / "caffe").resolve())
+    stock = str((engine_process.STOCK / "caffe").resolve())
     assert f"{stock}/_caffe.so" in loaded["stock"]
     assert stock not in loaded["ours"]
 
@@ -231,15 +235,15 @@ def layer_rows(net: str) -> dict:
 
 
 def test_times_are_summed_by_kind_of_layer():
-    kinds = speed_figure.by_kind(layer_rows("googlenet"))
+    kinds = charts.by_kind(layer_rows("googlenet"))
     assert list(kinds) == ["Convolution", "BatchNorm, Scale", "data, loss"]
     assert kinds["BatchNorm, Scale"]["ours"] == pytest.approx((0.005, 0.010))
     assert kinds["BatchNorm, Scale"]["pytorch"] == pytest.approx((0.002, 0.004))
-    assert speed_figure.together(kinds)["ours"] == pytest.approx((0.091, 0.182))
+    assert charts.together(kinds)["ours"] == pytest.approx((0.091, 0.182))
 
 
 def test_layers_come_slowest_first():
-    layers = speed_figure.by_layer(layer_rows("alexnet"))
+    layers = charts.by_layer(layer_rows("alexnet"))
     assert list(layers)[:2] == ["alexnet/conv11", "alexnet/conv10"]
     assert "pytorch" not in layers["scale1"]
 
@@ -247,36 +251,36 @@ def test_layers_come_slowest_first():
 def test_a_patch_is_credited_with_its_kinds_of_layer_alone():
     row = layer_rows("googlenet")
     row["times"]["ours"] = [each | {"forward": 0.001, "backward": 0} for each in row["times"]["stock"]]
-    assert speed_figure.gain(row, ("BatchNorm, Scale",)) == pytest.approx((0.015, 0.002))
-    assert speed_figure.gain(row, ("Pooling",)) == (0, 0)
+    assert charts.gain(row, ("BatchNorm, Scale",)) == pytest.approx((0.015, 0.002))
+    assert charts.gain(row, ("Pooling",)) == (0, 0)
 
 
 def test_the_patches_that_speed_up_layers_are_those_that_there_are():
-    files = {path.stem for path in (nets.ROOT / "scripts/install/patches/speed").iterdir()}
+    files = {path.stem for path in (definitions.ROOT / "scripts/install/patches/speed").iterdir()}
     elsewhere = {"0101-build-onednn-and-openmp", "0107-solver-updates-fused", "0108-threads-in-containers"}
-    assert files == {*speed_figure.PATCHES, *elsewhere}
+    assert files == {*charts.PATCHES, *elsewhere}
 
 
 def test_chart_names_nets_engines_and_layers(tmp_path):
-    chart = speed_figure.chart({net: layer_rows(net) for net in nets.NETS})
+    chart = charts.chart({net: layer_rows(net) for net in definitions.NETS})
     chart.savefig(tmp_path / "layers.png")
     assert Image.open(tmp_path / "layers.png").width >= 1400
     assert [text.get_text() for text in chart.legends[0].get_texts()] == ["our Caffe", "stock Caffe", "PyTorch"]
     assert len(chart.axes) == 6
-    for net, right in zip(nets.NETS, chart.axes[1::2], strict=True):
+    for net, right in zip(definitions.NETS, chart.axes[1::2], strict=True):
         assert [label.get_text() for label in right.get_yticklabels()][:2] == [f"{net}/conv11", f"{net}/conv10"]
         ends = sorted({round(bar.get_x() + bar.get_width()) for bar in right.patches})
         assert ends[-1] == 39  # 13 ms forward and 26 back
 
 
 def test_ratios_are_taken_turn_by_turn():
-    assert speed_parts.ratios({"ours": [1, 2], "stock": [3, 4]}) == {"stock": [3, 2]}
+    assert measurements.ratios({"ours": [1, 2], "stock": [3, 4]}) == {"stock": [3, 2]}
 
 
 @pytest.mark.slow
 @needs_torch
 def test_every_part_writes_its_table(tmp_path, monkeypatch, capsys):
-    if not (speed_worker.STOCK / "caffe").is_dir():
+    if not (engine_process.STOCK / "caffe").is_dir():
         pytest.skip("stock Caffe is not built")
     monkeypatch.setattr("sys.argv", ["benchmark.py", "--toy", "--out", str(tmp_path)])
     benchmark.main()
@@ -302,10 +306,10 @@ def test_a_wrong_argument_is_a_clear_error(typed, said, monkeypatch, capsys):
 
 
 def test_what_is_not_installed_is_said_with_what_to_type(monkeypatch, tmp_path):
-    monkeypatch.setattr(speed_worker, "STOCK", tmp_path)
+    monkeypatch.setattr(engine_process, "STOCK", tmp_path)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(InputError, match=r"pip install -r requirements-benchmark\.txt"):
-        speed_worker.check_engines()
-    monkeypatch.setattr(speed_worker, "find_spec", lambda name: name)  # as though it were
+        engine_process.check_engines()
+    monkeypatch.setattr(engine_process, "find_spec", lambda name: name)  # as though it were
     with pytest.raises(InputError, match=r"setup\.sh --stock"):
-        speed_worker.check_engines()
+        engine_process.check_engines()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import boxes
-from data_prep.mass import Box, InputError
+from data_prep.core.errors import InputError
+from data_prep.core.records import Box
+from data_prep.sources import csv_boxes
 
 MASK_HEADER = "image,patient_id,mask,pathology\n"
 HEADER = "image,patient_id,side,view,x,y,width,height,pathology,film_width,film_height\n"
@@ -37,7 +38,7 @@ def mask(path: Path, shape: tuple[int, int], *parts: tuple[slice, slice]) -> Non
 
 def read(folder: Path, rows: str, header: str = HEADER):
     (folder / "masses.csv").write_text(header + rows)
-    return boxes.masses(folder / "masses.csv")
+    return csv_boxes.masses(folder / "masses.csv")
 
 
 def test_a_box_of_a_squashed_image_is_given_in_film_pixels(folder):
@@ -65,7 +66,7 @@ def test_a_box_is_clipped_to_its_image(folder):
 
 def test_a_deep_film_is_shown_from_its_darkest_to_its_brightest_pixel(folder):
     (mass,) = read(folder, "deep.png,P1,LEFT,CC,10,20,30,40,BENIGN,,\n")
-    film = boxes.load_film(mass.film)
+    film = csv_boxes.load_film(mass.film)
     assert film.dtype == np.uint8
     assert (film[0, 0], film[-1, -1]) == (0, 255)
 
@@ -135,7 +136,7 @@ def test_worker_processes_may_do_the_reading(folder):
         return (pickle.loads(pickle.dumps(function(job))) for function, job in map(pickle.loads, sent))
 
     plain = read(folder, "a.png,P1,mask.png,BENIGN\nnone.png,P2,mask.png,BENIGN\n", MASK_HEADER)
-    assert boxes.masses(folder / "masses.csv", each) == plain
+    assert csv_boxes.masses(folder / "masses.csv", each) == plain
 
 
 @pytest.mark.parametrize(
@@ -171,20 +172,20 @@ def test_a_row_at_fault_is_listed_with_its_reason(folder, row, reason):
 def test_a_file_without_what_is_needed_is_a_clear_error(tmp_path, text, message):
     (tmp_path / "m.csv").write_text(text)
     with pytest.raises(InputError, match=message):
-        boxes.masses(tmp_path / "m.csv")
+        csv_boxes.masses(tmp_path / "m.csv")
     with pytest.raises(InputError, match="no such file"):
-        boxes.masses(tmp_path / "none.csv")
+        csv_boxes.masses(tmp_path / "none.csv")
 
 
 def test_the_real_set_is_read_without_loss(shared):
     path = shared / "cbis_ddsm_mass_800" / "masses.csv"
     with path.open() as file:
         rows = list(csv.DictReader(file))
-    masses = boxes.masses(path)
+    masses = csv_boxes.masses(path)
     assert len(masses) == len(rows) == 1318
     used = [mass for mass in masses if not mass.reason]
     assert len(used) == sum(row["pathology"] != "AMBIGUOUS" for row in rows)
     assert {mass.reason for mass in masses if mass.reason} == {"pathology unproven or unknown: AMBIGUOUS"}
     aspects = [mass.film.width / mass.film.height for mass in used]
     assert np.median(aspects) == pytest.approx(0.59, abs=0.01)
-    assert boxes.load_film(used[0].film).shape == (800, 800)
+    assert csv_boxes.load_film(used[0].film).shape == (800, 800)

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import build_lmdb, crops, lmdb_io, manifest
-from data_prep.crops import Window
-from scripts import score_table
+from data_prep.database import context_crops, lmdb_io, manifest
+from data_prep.database.context_crops import Window
+from data_prep.sources import registry
+from scripts.evaluation import evaluation_table
 from tests import film_set
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,11 +88,11 @@ def test_a_test_crop_is_the_upright_context_of_its_film(built, boxes_csv):
     window = Window((x0 + x1) / 2, (y0 + y1) / 2, 2 * max(x1 - x0, y1 - y0))
     image = np.asarray(Image.open(row["film"]))
     film = type("Film", (), {"width": 200, "height": 300})
-    assert np.array_equal(record.image, crops.warp(image, film, window))
+    assert np.array_equal(record.image, context_crops.warp(image, film, window))
 
 
 def test_every_source_has_a_name_in_results():
-    assert score_table.SOURCES.keys() == build_lmdb.READERS.keys()
+    assert evaluation_table.SOURCES.keys() == registry.READERS.keys()
 
 
 def test_records_are_shuffled(built):

@@ -11,10 +11,12 @@ import pytest
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
-from data_prep import cbis, dicom
-from data_prep.mass import Box, Film, InputError
-from data_prep.split import split_patients
-from data_prep.synthetic_cbis import dataset
+from data_prep.core.errors import InputError
+from data_prep.core.records import Box, Film
+from data_prep.database.split import split_patients
+from data_prep.formats import dicom
+from data_prep.sources import cbis_ddsm
+from data_prep.synthesis.cbis_set import dataset
 from tests import dicoms
 
 NAME = "Mass-Training_P_00001_LEFT_CC"
@@ -45,7 +47,7 @@ def put(path: Path, pixels: np.ndarray, patient: str = "", series: str = "1.2.3"
 
 
 def row(name: str = NAME, number: int = 1, pathology: str = "MALIGNANT", kind: str = "mass", mask: str = "") -> dict:
-    _, patient, side, view = cbis.NAME.match(name).groups()
+    _, patient, side, view = cbis_ddsm.NAME.match(name).groups()
     roi = f"{name}_{number}/1.77/1.88/000000.dcm"
     paths = (f"{name}/1.55/1.66/000000.dcm", roi, (mask or roi.replace("000000", "000001")) + "\n")
     values = (patient, "3", side, view, number, kind, "OVAL", "SPICULATED", "4", pathology, "5", *paths)
@@ -67,7 +69,7 @@ def write_case(root: Path, film: np.ndarray, mask: np.ndarray | None = None, nam
 
 
 def only(root: Path):
-    (mass,) = cbis.masses(root)
+    (mass,) = cbis_ddsm.masses(root)
     return mass
 
 
@@ -91,7 +93,7 @@ def test_a_case_is_found_in_every_layout(tmp_path, film, layout, named):
     assert (mass.mass_id, mass.patient, mass.side, mass.view) == (f"{NAME}_1", "P_00001", "LEFT", "CC")
     assert (mass.shape, mass.margins, mass.assessment, mass.subtlety) == ("OVAL", "SPICULATED", "4", "5")
     assert (mass.film.height, mass.film.width) == (ROWS, COLUMNS)
-    assert np.array_equal(cbis.load_film(mass.film), film >> 8)
+    assert np.array_equal(cbis_ddsm.load_film(mass.film), film >> 8)
 
 
 def test_a_series_uid_in_the_header_is_enough(tmp_path, film):
@@ -132,7 +134,7 @@ def test_several_masses_in_a_film_keep_their_own_masks_and_pathologies(tmp_path,
     other = Box(100, 4000, 300, 4200)
     put(tmp_path / "1.99" / "1-1.dcm", mask_of(other), f"{NAME}_2")
     write_csv(tmp_path, row(number=2, pathology="BENIGN"), row())
-    first, second = cbis.masses(tmp_path)
+    first, second = cbis_ddsm.masses(tmp_path)
     assert (first.box, first.label, second.box, second.label) == (BOX, 1, other, 0)
     assert first.film == second.film
     assert (first.abnormality, second.abnormality) == (1, 2)
@@ -146,7 +148,7 @@ def test_both_spellings_of_the_columns_and_newlines_in_paths_are_read(tmp_path, 
     spelled = [name.replace("breast_density", "breast density") for name in HEADER]
     write_csv(tmp_path, row(test_name), official="test", header=spelled)
     assert '.dcm\n"' in (tmp_path / "mass_case_description_test_set.csv").read_text()
-    assert [(mass.mass_id, mass.reason) for mass in cbis.masses(tmp_path)] == [
+    assert [(mass.mass_id, mass.reason) for mass in cbis_ddsm.masses(tmp_path)] == [
         (f"{test_name}_1", ""),
         (f"{NAME}_1", ""),
     ]
@@ -162,9 +164,9 @@ def test_compressed_and_inverted_films_give_the_same_pixels(tmp_path, film):
     image.save_as(tmp_path / "compressed.dcm", enforce_file_format=True)
     inverted = put(tmp_path / "inverted.dcm", ~film, NAME, PhotometricInterpretation="MONOCHROME1")
     size = COLUMNS, ROWS
-    expected = cbis.load_film(Film(plain, *size))
+    expected = cbis_ddsm.load_film(Film(plain, *size))
     for path in (tmp_path / "compressed.dcm", inverted):
-        assert np.array_equal(cbis.load_film(Film(path, *size)), expected)
+        assert np.array_equal(cbis_ddsm.load_film(Film(path, *size)), expected)
 
 
 @pytest.mark.parametrize(
@@ -219,15 +221,15 @@ def test_calcification_files_beside_them_are_passed_over(tmp_path, film):
 
 def test_folders_without_a_usable_case_list_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
-        cbis.masses(tmp_path / "none")
+        cbis_ddsm.masses(tmp_path / "none")
     with pytest.raises(InputError, match=r"no mass_case_description_\*\.csv below it"):
-        cbis.masses(tmp_path)
+        cbis_ddsm.masses(tmp_path)
     (tmp_path / "mass_case_description_train_set.csv").write_text("patient_id,pathology\nP_00001,BENIGN\n")
     with pytest.raises(InputError, match="no column left or right breast"):
-        cbis.masses(tmp_path)
+        cbis_ddsm.masses(tmp_path)
     write_csv(tmp_path, row(), row(pathology="BENIGN"))
     with pytest.raises(InputError, match=f"its row of {NAME}_1 differs from another"):
-        cbis.masses(tmp_path)
+        cbis_ddsm.masses(tmp_path)
 
 
 def test_the_official_test_set_is_kept_and_validation_comes_out_of_training(tmp_path):
@@ -235,19 +237,19 @@ def test_the_official_test_set_is_kept_and_validation_comes_out_of_training(tmp_
     tests = [row(f"Mass-Test_P_{i:05}_LEFT_CC", pathology=("BENIGN", "MALIGNANT")[i % 3 == 0]) for i in range(100, 120)]
     write_csv(tmp_path, *rows)
     write_csv(tmp_path, *tests, official="test")
-    masses = cbis.masses(tmp_path)
-    split = split_patients(masses, 1, cbis.official_test(masses))
+    masses = cbis_ddsm.masses(tmp_path)
+    split = split_patients(masses, 1, cbis_ddsm.official_test(masses))
     assert {patient for patient, name in split.items() if name == "test"} == {f"P_{i:05}" for i in range(100, 120)}
     labels = Counter(mass.label for mass in masses if split[mass.patient] == "val")
     assert labels == {0: 5, 1: 5}  # a tenth of all 100 masses
     write_csv(tmp_path, *tests, row("Mass-Test_P_00001_LEFT_MLO"), official="test")
     with pytest.raises(InputError, match="P_00001 is in both official sets"):
-        cbis.official_test(cbis.masses(tmp_path))
+        cbis_ddsm.official_test(cbis_ddsm.masses(tmp_path))
 
 
 def test_the_archives_own_case_list_is_read_whole(tmp_path, shared):
     shutil.copy(shared / "cbis_ddsm_mass_800" / "mass_case_description_train_set.csv", tmp_path)
-    masses = cbis.masses(tmp_path)
+    masses = cbis_ddsm.masses(tmp_path)
     assert len(masses) == 1318
     assert len({mass.patient for mass in masses}) == 691
     assert len({(mass.patient, mass.side, mass.view) for mass in masses}) == 1231

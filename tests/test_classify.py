@@ -10,10 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import ddsm, lmdb_io, manifest, synthetic
-from data_prep.mass import run
-from scripts import classify, figures, nets
+from data_prep.core.errors import run
+from data_prep.database import lmdb_io, manifest
+from data_prep.sources import ddsm
+from data_prep.synthesis import ddsm_set
+from scripts import classify
 from scripts import eval as evaluation
+from scripts.evaluation import plots
+from scripts.nets import inference
 from tests import dicoms, film_set, made
 
 SQUASHED = "400,450"  # the size that half of the films had before they were squashed to 200 x 300
@@ -26,18 +30,18 @@ def typed(monkeypatch, script, *words) -> int:
     return run(script.main)
 
 
-def judged(monkeypatch, tmp_path, *words) -> dict[str, figures.Judged]:
+def judged(monkeypatch, tmp_path, *words) -> dict[str, plots.Judged]:
     """Type a classify.py command that succeeds; return what its picture was drawn of, by the masses' names."""
     found = []
-    draw = figures.classified
+    draw = plots.classified
 
     def draw_and_keep(heading, film, size, masses):
         found.extend(masses)
         return draw(heading, film, size, masses)
 
-    monkeypatch.setattr(figures, "classified", draw_and_keep)
+    monkeypatch.setattr(plots, "classified", draw_and_keep)
     assert typed(monkeypatch, classify, *words, "--out", tmp_path / "picture.png") == 0
-    monkeypatch.setattr(figures, "classified", draw)
+    monkeypatch.setattr(plots, "classified", draw)
     assert cv2.imread(str(tmp_path / "picture.png")) is not None
     return {mass.name: mass for mass in found}
 
@@ -68,7 +72,7 @@ def own(tmp_path_factory) -> Path:
 def case_folders(tmp_path_factory) -> Path:
     """A run on synthetic DDSM case folders."""
     folder = tmp_path_factory.mktemp("ddsm")
-    synthetic.ensure(folder / "films", patients=24, resolution=400)
+    ddsm_set.ensure(folder / "films", patients=24, resolution=400)
     options = ("--source", "ddsm", "--root", folder / "films", "--out", folder / "lmdb", "--no-aug")
     result = film_set.run("data_prep/build_lmdb.py", *options)
     assert result.returncode == 0, result.stderr
@@ -95,7 +99,7 @@ def test_film_of_ones_own_gets_the_probability_that_evaluation_gave_it(own, monk
         found = judged(monkeypatch, tmp_path, film, "--box", BOX, *size, "--run", own, "--net", "baseline")
         assert list(found) == [film.stem]
         assert found[film.stem].probability == float(row["probability"])
-        assert np.array_equal(found[film.stem].crop, nets.centre_crop(crop_of(own, row["mass_id"]), 224))
+        assert np.array_equal(found[film.stem].crop, inference.centre_crop(crop_of(own, row["mass_id"]), 224))
         called = ("benign", "malignant")[int(row["predicted"])]
         line = f"{film.stem}: P(malignant) = {found[film.stem].probability:.4f}, called {called} (threshold 0.5)"
         shown = capsys.readouterr()
@@ -111,7 +115,7 @@ def test_each_mass_of_a_ddsm_film_gets_the_probability_that_evaluation_gave_it(
         found = judged(monkeypatch, tmp_path, film, "--overlay", overlay, "--run", case_folders)
         mass = found[row["mass_id"]]
         assert mass.probability == float(row["probability"])
-        assert np.array_equal(mass.crop, nets.centre_crop(crop_of(case_folders, row["mass_id"]), 224))
+        assert np.array_equal(mass.crop, inference.centre_crop(crop_of(case_folders, row["mass_id"]), 224))
         shown = capsys.readouterr()
         assert f"{row['mass_id']}: {mass.verdict}" in shown.out and "warning" not in shown.err
 

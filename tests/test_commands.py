@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.mass import InputError
-from scripts import commands
+from data_prep.core.errors import InputError
+from scripts.experiments import command_runner
 
 ROOT = Path(__file__).resolve().parent.parent
 WAITS = """
@@ -22,8 +22,8 @@ time.sleep(60)
 DRIVER = """
 import sys
 from pathlib import Path
-from data_prep.mass import run
-from scripts.commands import python
+from data_prep.core.records import run
+from scripts.experiments.command_runner import python
 sys.exit(run(lambda: python("waits.py", log=Path("logs/it.log"))))
 """
 
@@ -35,8 +35,8 @@ def _elsewhere(tmp_path, monkeypatch):
 
 def test_output_is_shown_and_kept_with_the_command(capfdbinary):
     Path("says.py").write_text("import sys; print('out', sys.argv[1]); print('err', file=sys.stderr)")
-    commands.python("says.py", "a b", log=Path("logs/it.log"))
-    commands.python("says.py", 2, log=Path("logs/it.log"))
+    command_runner.python("says.py", "a b", log=Path("logs/it.log"))
+    command_runner.python("says.py", 2, log=Path("logs/it.log"))
     kept = Path("logs/it.log").read_text()
     assert "$ python says.py 'a b'\n" in kept
     assert "out a b\n" in kept
@@ -49,7 +49,7 @@ def test_output_is_shown_and_kept_with_the_command(capfdbinary):
 def test_a_failure_is_an_error_that_names_the_script(log):
     Path("fails.py").write_text("raise SystemExit(2)")
     with pytest.raises(InputError, match=r"fails.py: failed, as it says above"):
-        commands.python("fails.py", log=log)
+        command_runner.python("fails.py", log=log)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

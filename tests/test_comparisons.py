@@ -1,4 +1,4 @@
-"""Figures by patient, operating points and paired tests (scripts/comparisons.py), against counting by hand."""
+"""Figures by patient, operating points and paired tests (comparisons.py), against counting by hand."""
 
 from math import comb
 
@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, precision_recall_curve, precision_score, recall_score, roc_auc_score
 
-from data_prep.mass import InputError
-from scripts import comparisons, metrics
-from scripts.arms import Predictions
+from data_prep.core.errors import InputError
+from scripts.evaluation import comparisons, metrics
+from scripts.evaluation.predictions import Predictions
 
 
 def sample(n: int, seed: int, decimals: int = 2, signal: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import caffe
 import pytest
 
-from data_prep import provenance
+from data_prep.core import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / "Dockerfile").exists():

@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import boxes, from_inbreast, from_mini_mias
-from data_prep.convert import convert
-from data_prep.mass import Box, InputError
+from data_prep import from_inbreast, from_mini_mias
+from data_prep.core.errors import InputError
+from data_prep.core.records import Box
+from data_prep.sources import csv_boxes
+from data_prep.sources.box_csv import convert
 from tests import dicoms
 
 INFO = """\
@@ -56,18 +58,18 @@ def mini_mias(tmp_path) -> Path:
 
 def test_a_box_of_mini_mias_covers_its_mass_though_y_counts_from_the_bottom(mini_mias, monkeypatch):
     run(monkeypatch, from_mini_mias, mini_mias)
-    by_film = {mass.film.path.stem: mass for mass in boxes.masses(mini_mias / "boxes.csv")}
+    by_film = {mass.film.path.stem: mass for mass in csv_boxes.masses(mini_mias / "boxes.csv")}
     mass = by_film["mdb002"]
     assert (mass.side, mass.view, mass.pathology, mass.margins) == ("LEFT", "MLO", "MALIGNANT", "SPICULATED")
     assert (mass.film.width, mass.film.height) == (4096, 4096)
-    assert_near(mass.box, bright_box(boxes.load_film(mass.film), scale=4), within=4)
+    assert_near(mass.box, bright_box(csv_boxes.load_film(mass.film), scale=4), within=4)
     assert by_film["mdb001"].side == "RIGHT"
     assert by_film["mdb001"].patient == mass.patient != by_film["mdb144"].patient
 
 
 def test_every_mass_of_mini_mias_is_read_and_the_rest_is_listed(mini_mias, monkeypatch, capsys):
     run(monkeypatch, from_mini_mias, mini_mias)
-    masses = boxes.masses(mini_mias / "boxes.csv")
+    masses = csv_boxes.masses(mini_mias / "boxes.csv")
     assert not any(mass.reason for mass in masses)
     found = [(mass.film.path.stem, mass.label) for mass in masses]
     assert found == [("mdb001", 0), ("mdb002", 1), ("mdb144", 0), ("mdb144", 1)]
@@ -82,14 +84,14 @@ def test_every_mass_of_mini_mias_is_read_and_the_rest_is_listed(mini_mias, monke
 def test_a_missing_film_of_mini_mias_is_listed_by_the_reader(mini_mias, monkeypatch):
     (mini_mias / "all-mias" / "mdb001.pgm").unlink()
     run(monkeypatch, from_mini_mias, mini_mias)
-    masses = boxes.masses(mini_mias / "boxes.csv")
+    masses = csv_boxes.masses(mini_mias / "boxes.csv")
     assert [mass.reason for mass in masses if mass.reason] == ["film missing: mdb001.pgm"]
 
 
 def test_the_csv_may_lie_elsewhere_and_is_never_overwritten(mini_mias, monkeypatch, tmp_path_factory):
     out = tmp_path_factory.mktemp("other") / "mine.csv"
     run(monkeypatch, from_mini_mias, mini_mias, "--out", out)
-    assert not any(mass.reason for mass in boxes.masses(out))
+    assert not any(mass.reason for mass in csv_boxes.masses(out))
     with pytest.raises(InputError, match="exists already"):
         run(monkeypatch, from_mini_mias, mini_mias, "--out", out)
 
@@ -149,10 +151,10 @@ def inbreast(tmp_path) -> Path:
 
 def test_a_box_of_inbreast_covers_its_mass(inbreast, monkeypatch, capsys):
     run(monkeypatch, from_inbreast, inbreast)
-    masses = boxes.masses(inbreast / "boxes.csv")
+    masses = csv_boxes.masses(inbreast / "boxes.csv")
     assert len(masses) == 3
     for mass in masses:
-        assert_near(mass.box, bright_box(boxes.load_film(mass.film), scale=1), within=2)
+        assert_near(mass.box, bright_box(csv_boxes.load_film(mass.film), scale=1), within=2)
     assert capsys.readouterr().err.splitlines() == [
         "left out: outlines of kind Calcification: 3 (in 20586908, 20586934, 20587054)",
         "left out: films without outlines: 1 (in 20587080)",
@@ -161,7 +163,7 @@ def test_a_box_of_inbreast_covers_its_mass(inbreast, monkeypatch, capsys):
 
 def test_the_patient_of_inbreast_is_in_the_films_name_and_pathology_is_read_from_bi_rads(inbreast, monkeypatch):
     run(monkeypatch, from_inbreast, inbreast)
-    masses = {mass.film.path.name[:8]: mass for mass in boxes.masses(inbreast / "boxes.csv")}
+    masses = {mass.film.path.name[:8]: mass for mass in csv_boxes.masses(inbreast / "boxes.csv")}
     assert masses["20586908"].patient == masses["20586934"].patient == "6c613a14b80a8591"
     assert masses["20587054"].patient == "b6a4f750c6df4f90"
     assert [(mass.side, mass.view) for mass in masses.values()] == [("RIGHT", "CC"), ("LEFT", "MLO"), ("RIGHT", "CC")]

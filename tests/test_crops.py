@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import crops
-from data_prep.crops import Window, augmented_windows, context_window, warp
-from data_prep.mass import Box, Film
+from data_prep.core.records import Box, Film
+from data_prep.database import context_crops
+from data_prep.database.context_crops import Window, augmented_windows, context_window, warp
 
 FILM = Film(Path("film"), 1000, 1500)
 
@@ -35,7 +35,7 @@ def test_large_context_is_twice_the_longer_side_about_the_same_centre():
     assert context_window(Box(100, 200, 300, 260), "large") == Window(200, 230, 400)
 
 
-@pytest.mark.parametrize("context", crops.CONTEXTS)
+@pytest.mark.parametrize("context", context_crops.CONTEXTS)
 @pytest.mark.parametrize("box", [Box(400, 700, 460, 720), Box(100, 100, 700, 650), Box(0, 0, 90, 300)])
 def test_rotated_mass_stays_inside_every_crop(context, box):
     for seed in range(20):
@@ -89,7 +89,7 @@ def test_a_spot_on_the_film_lands_where_the_geometry_says(angle, side):
     crop = warp(image, FILM, window).astype(float)
     rows, columns = np.indices(crop.shape)
     found = ((columns + 0.5) * crop).sum() / crop.sum(), ((rows + 0.5) * crop).sum() / crop.sum()
-    expected = np.array(to_window(window, spot[0] + 0.5, spot[1] + 0.5)) * crops.SIZE
+    expected = np.array(to_window(window, spot[0] + 0.5, spot[1] + 0.5)) * context_crops.SIZE
     assert found == pytest.approx(expected, abs=0.25)
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from data_prep import ddsm, ljpeg
-from data_prep.mass import Box, InputError
-from data_prep.workers import worker_pool
+from data_prep.core.errors import InputError
+from data_prep.core.process_pool import worker_pool
+from data_prep.core.records import Box
+from data_prep.formats import ljpeg
+from data_prep.sources import ddsm
 
 ICS = """ics_version 1.0
 filename A-5001-1

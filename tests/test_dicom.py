@@ -7,9 +7,9 @@ import pytest
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
-from data_prep import dicom
-from data_prep.mass import InputError
-from data_prep.synthetic_cbis import dataset
+from data_prep.core.errors import InputError
+from data_prep.formats import dicom
+from data_prep.synthesis.cbis_set import dataset
 
 
 @pytest.fixture

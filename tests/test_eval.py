@@ -13,11 +13,11 @@ import pytest
 from google.protobuf import text_format
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_score, recall_score, roc_auc_score
 
-from data_prep import lmdb_io, manifest
-from data_prep.mass import run
-from scripts import chosen as choice
+from data_prep.core.errors import run
+from data_prep.database import lmdb_io, manifest
 from scripts import eval as evaluation
-from scripts import metrics, nets, paper, score_table
+from scripts.evaluation import evaluation_table, metrics, paper_results, selection
+from scripts.nets import caffemodel, definitions, inference
 from tests import made
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,8 +73,8 @@ def read(out: Path) -> tuple[list[dict], dict]:
 
 def caffes_test_net(folder: Path, net: str, data: Path, split: str, weights: Path | None = None):
     """Caffe's own TEST net on a split: the hand-written train_val, only its source and batch size changed."""
-    train_val = nets.read_prototxt(nets.prototxt(net, "train_val"))
-    layer = nets.data_layer(train_val, "TEST")
+    train_val = definitions.read_prototxt(definitions.prototxt(net, "train_val"))
+    layer = definitions.data_layer(train_val, "TEST")
     layer.data_param.source = str(data / split)
     layer.data_param.batch_size = lmdb_io.count(data / split)
     if layer.transform_param.HasField("mean_file"):
@@ -84,7 +84,7 @@ def caffes_test_net(folder: Path, net: str, data: Path, split: str, weights: Pat
         train_val.layer.append(layer)
     path = folder / f"{net}.prototxt"
     path.write_text(text_format.MessageToString(train_val))
-    caffe = nets.import_caffe()
+    caffe = definitions.import_caffe()
     caffe_net = caffe.Net(str(path), caffe.TEST)
     if weights:
         caffe_net.copy_from(str(weights))
@@ -92,12 +92,12 @@ def caffes_test_net(folder: Path, net: str, data: Path, split: str, weights: Pat
     return caffe_net
 
 
-@pytest.mark.parametrize("net", nets.NETS)
+@pytest.mark.parametrize("net", definitions.NETS)
 def test_net_is_shown_exactly_what_caffes_data_layer_shows_it(net, there, tmp_path):
     data = there / "data" / "lmdb"
     shown = caffes_test_net(tmp_path, net, data, "test")
     records = list(lmdb_io.records(data / "test"))
-    inputs = nets.preprocess(net, np.stack([record.image for record in records]), data)
+    inputs = inference.preprocess(net, np.stack([record.image for record in records]), data)
     np.testing.assert_allclose(inputs, shown.blobs["data"].data, atol=1e-4)
     assert [record.label for record in records] == shown.blobs["label"].data.tolist()
 
@@ -185,12 +185,12 @@ def test_patients_seen_in_training_are_told_and_written_down(there, monkeypatch,
 
 
 def test_data_rebuilt_or_gone_since_training_is_told(there, capsys, tmp_path):
-    parser = choice.parser("", split="test")
+    parser = selection.parser("", split="test")
     add_run(tmp_path / "rebuilt", there / "data" / "lmdb", digest="of another build")
-    choice.choose(parser.parse_args(["--run", str(tmp_path / "rebuilt")]))
+    selection.choose(parser.parse_args(["--run", str(tmp_path / "rebuilt")]))
     assert "data/lmdb was rebuilt after this training" in capsys.readouterr().err
     add_run(tmp_path / "gone", tmp_path / "nothing", digest="of a build that is gone")
-    choice.choose(parser.parse_args(["--run", str(tmp_path / "gone"), "--data", "data/lmdb"]))
+    selection.choose(parser.parse_args(["--run", str(tmp_path / "gone"), "--data", "data/lmdb"]))
     assert "nothing is gone" in capsys.readouterr().err
 
 
@@ -227,13 +227,13 @@ def broken_inputs(folder: Path) -> dict[str, tuple[list, str]]:
     """What a user can get wrong, by name: arguments, and words of the message."""
     whole = made.snapshot(folder / "whole.caffemodel")
     (folder / "cut.caffemodel").write_bytes(whole.read_bytes()[:100_000])
-    stranger = nets.read_snapshot(whole)
+    stranger = caffemodel.read_snapshot(whole)
     stranger.name = "lenet"
     (folder / "stranger.caffemodel").write_bytes(stranger.SerializeToString())
     caffe_net = made.random_net("baseline")
     caffe_net.params["score"][1].data[...] = np.nan
     caffe_net.save(str(folder / "nan.caffemodel"))
-    misfit = nets.read_snapshot(whole)
+    misfit = caffemodel.read_snapshot(whole)
     del misfit.layer[-2].blobs[0].shape.dim[:]
     misfit.layer[-2].blobs[0].shape.dim.extend([1, 128])
     (folder / "misfit.caffemodel").write_bytes(misfit.SerializeToString())
@@ -293,7 +293,7 @@ def summary_of(counts: metrics.Counts, **changes) -> dict:
 
 
 def test_table_of_the_papers_own_counts_shows_its_figures_twice():
-    text = score_table.render(summary_of(paper.TEST["googlenet"].counts))
+    text = evaluation_table.render(summary_of(paper_results.TEST["googlenet"].counts))
     for name, value in (("accuracy", "0.929"), ("precision", "0.924"), ("recall", "0.934")):
         cells = next(line for line in text.splitlines() if line.startswith(f"| {name}")).split("|")
         assert cells[2].strip().startswith(value) and cells[3].strip().startswith(value)
@@ -302,9 +302,9 @@ def test_table_of_the_papers_own_counts_shows_its_figures_twice():
 
 
 def test_validation_is_shown_beside_the_papers_validation_figures_only():
-    text = score_table.render(summary_of(paper.TEST["alexnet"].counts, net="alexnet", split="val"))
+    text = evaluation_table.render(summary_of(paper_results.TEST["alexnet"].counts, net="alexnet", split="val"))
     assert "Table 1 (aug, large)" in text and "Table 2 (no aug, small)" in text and "Table 3" not in text
-    assert "paper, " not in score_table.render(summary_of(paper.TEST["alexnet"].counts, split="train"))
+    assert "paper, " not in evaluation_table.render(summary_of(paper_results.TEST["alexnet"].counts, split="train"))
 
 
 @pytest.mark.parametrize(
@@ -320,6 +320,6 @@ def test_validation_is_shown_beside_the_papers_validation_figures_only():
     ],
 )
 def test_whatever_bars_a_comparison_with_the_paper_is_said(changes, words):
-    plain = score_table.render(summary_of(paper.TEST["googlenet"].counts))
-    assert words in score_table.render(summary_of(paper.TEST["googlenet"].counts, **changes))
+    plain = evaluation_table.render(summary_of(paper_results.TEST["googlenet"].counts))
+    assert words in evaluation_table.render(summary_of(paper_results.TEST["googlenet"].counts, **changes))
     assert words not in plain or changes == {"source": "ddsm"}

@@ -17,8 +17,10 @@ import numpy as np
 import psutil
 import pytest
 
-from data_prep import ddsm, ljpeg, manifest
-from data_prep.mass import InputError
+from data_prep.core.errors import InputError
+from data_prep.database import manifest
+from data_prep.formats import ljpeg
+from data_prep.sources import ddsm
 from tests import film_set, made
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -196,10 +198,13 @@ def test_a_disk_that_others_fill_meanwhile_is_one_clear_line(films, tmp_path):
 
 
 def test_an_lmdb_begun_on_a_full_disk_is_one_clear_line(tmp_path):
-    call = f"from pathlib import Path; from data_prep import lmdb_io; lmdb_io.write(Path('{tmp_path}/lmdb'), [], 8, 9)"
+    call = (
+        "from pathlib import Path; from data_prep.database import lmdb_io; "
+        f"lmdb_io.write(Path('{tmp_path}/lmdb'), [], 8, 9)"
+    )
     full = [*on_small_disk(tmp_path, 100), "sh", "-c", f'cat /dev/zero > {tmp_path}/filler 2>/dev/null; "$@"', "sh"]
     result = subprocess.run([*full, sys.executable, "-c", call], capture_output=True, text=True, check=False)
-    assert result.stderr.splitlines()[-1].startswith("data_prep.mass.InputError: ")
+    assert result.stderr.splitlines()[-1].startswith("data_prep.core.records.InputError: ")
     assert "free some space" in result.stderr
 
 
@@ -239,7 +244,7 @@ def test_a_codec_without_room_for_a_film_does_not_blame_the_film(tmp_path):
     ljpeg.encode(np.full((400, 500), 7, np.uint16), film, precision=12)
     disk = tmp_path / "disk"
     disk.mkdir()
-    code = "import sys; from pathlib import Path; from data_prep import ljpeg; ljpeg.decode(Path(sys.argv[1]))"
+    code = "import sys; from pathlib import Path; from data_prep.formats import ljpeg; ljpeg.decode(Path(sys.argv[1]))"
     command = [*on_small_disk(disk, 100), sys.executable, "-c", code, str(film)]
     environment = os.environ | {"TMPDIR": str(disk)}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -345,8 +350,8 @@ def test_a_film_that_may_not_be_read_is_listed(films, tmp_path):
 def read_as_anyone(root: Path) -> str:
     """What the reader prints of the case folders below `root` without root's rights: reasons, or its error."""
     code = (
-        "import sys; from pathlib import Path; from data_prep import ddsm, mass\n"
-        "sys.exit(mass.run(lambda: print([each.reason for each in ddsm.masses(Path(sys.argv[1]))])))"
+        "import sys; from pathlib import Path; from data_prep.sources import ddsm; from data_prep.core import errors\n"
+        "sys.exit(errors.run(lambda: print([each.reason for each in ddsm.masses(Path(sys.argv[1]))])))"
     )
     command = [*as_anyone(), sys.executable, "-c", code, str(root)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -22,8 +22,8 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from data_prep import nbia
-from data_prep.mass import InputError
+from data_prep.core.errors import InputError
+from data_prep.sources import nbia_client
 from tests.servers import serving
 
 SCRIPT = Path(__file__).resolve().parent.parent / "data_prep" / "fetch_cbis.py"
@@ -288,7 +288,7 @@ def test_a_wrong_zip_makes_no_folder(kind, tmp_path):
     archive = tmp_path / "zip"
     archive.write_bytes(wrong)
     with pytest.raises(InputError) as error:
-        nbia.unpack(archive, tmp_path / "images", 1)
+        nbia_client.unpack(archive, tmp_path / "images", 1)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "up.dcm").exists()

@@ -8,8 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from data_prep.mass import InputError
-from scripts import fetch_weights, nets
+from data_prep.core.errors import InputError
+from scripts import fetch_weights
+from scripts.nets import definitions
 from tests.servers import serving
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several chunks
@@ -135,7 +136,7 @@ def test_too_small_disk_is_seen_before_the_download(server, path, monkeypatch):
 
 
 def test_command_line_refuses_what_is_not_the_published_file(server, tmp_path):
-    script = nets.ROOT / "scripts" / "fetch_weights.py"
+    script = definitions.ROOT / "scripts" / "fetch_weights.py"
     command = [sys.executable, str(script), "googlenet", "--from", server.url]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
@@ -144,7 +145,7 @@ def test_command_line_refuses_what_is_not_the_published_file(server, tmp_path):
 
 
 def test_command_line_knows_two_nets(tmp_path):
-    script = nets.ROOT / "scripts" / "fetch_weights.py"
+    script = definitions.ROOT / "scripts" / "fetch_weights.py"
     done = subprocess.run([sys.executable, str(script), "vgg"], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "alexnet, googlenet" in done.stderr

@@ -10,8 +10,11 @@ import time
 import numpy as np
 import pytest
 
-from data_prep import fractals, ifs, lmdb_io
-from data_prep.mass import InputError
+from data_prep import fractals
+from data_prep.core import provenance
+from data_prep.core.errors import InputError
+from data_prep.database import lmdb_io
+from data_prep.synthesis import fractal_set, iterated_functions
 
 CATEGORIES, EACH = 4, 40
 SCRIPT = fractals.__file__
@@ -21,18 +24,18 @@ SCRIPT = fractals.__file__
 def made(tmp_path_factory):
     """A whole small set."""
     folder = tmp_path_factory.mktemp("made") / "fractals"
-    assert fractals.ensure(folder, CATEGORIES, CATEGORIES * EACH, seed=3, workers=1)
+    assert fractal_set.ensure(folder, CATEGORIES, CATEGORIES * EACH, seed=3, workers=1)
     return folder
 
 
 def digest(folder):
-    return fractals.read_manifest(folder)["digest"]
+    return fractal_set.read_manifest(folder)["digest"]
 
 
 def rings(image):
     """Features that do not depend on how a picture is turned: mean and spread of grey levels on rings."""
     image = image.astype(np.float64) / image.max()
-    rows, columns = np.mgrid[: ifs.SIZE, : ifs.SIZE] - (ifs.SIZE - 1) / 2
+    rows, columns = np.mgrid[: iterated_functions.SIZE, : iterated_functions.SIZE] - (iterated_functions.SIZE - 1) / 2
     radius = np.hypot(rows, columns) // 8
     return np.array(
         [value for ring in range(8) for value in (image[radius == ring].mean(), image[radius == ring].std())]
@@ -42,7 +45,7 @@ def rings(image):
 def test_the_chaos_game_plays_on_the_attractor():
     corners = np.array([[0, 0], [1, 0], [0, 1]], np.float32)  # Sierpinski's triangle
     system = np.array([np.column_stack([np.eye(2) / 2, corner / 2]) for corner in corners], np.float32)
-    x, y = ifs.play(system, np.random.default_rng(1))
+    x, y = iterated_functions.play(system, np.random.default_rng(1))
     assert min(x.min(), y.min()) >= 0 and (x + y).max() <= 1
     assert not np.any((x < 0.499) & (y < 0.499) & (x + y > 0.501))  # the hole in its middle
     shares = [np.mean(x + y < 0.5), np.mean(x > 0.5), np.mean(y > 0.5)]
@@ -51,7 +54,7 @@ def test_the_chaos_game_plays_on_the_attractor():
 
 def test_a_map_is_taken_by_its_determinants_share():
     large, small = ([[side, 0, at], [0, side, at]] for side, at in ((0.6, 0), (0.3, 0.7)))
-    x, _ = ifs.play(np.array([large, small], np.float32), np.random.default_rng(1))
+    x, _ = iterated_functions.play(np.array([large, small], np.float32), np.random.default_rng(1))
     assert np.mean(x > 0.65) == pytest.approx(
         0.2, abs=0.01
     )  # the small one's part lies above 0.7, the other's below 0.6
@@ -60,41 +63,49 @@ def test_a_map_is_taken_by_its_determinants_share():
 def test_systems_contract_with_and_without_jitter_and_fill_the_frame():
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        system = ifs.draw_system(rng)
+        system = iterated_functions.draw_system(rng)
         assert 2 <= len(system) <= 8
         assert np.linalg.norm(system[:, :, :2], 2, axis=(1, 2)).max() < 1
-        changed = ifs.jitter(system, rng)
+        changed = iterated_functions.jitter(system, rng)
         assert not np.array_equal(changed, system)
         assert np.linalg.norm(changed[:, :, :2], 2, axis=(1, 2)).max() < 1
-        assert ifs.filling(ifs.histogram(ifs.play(system, rng))) > 0.8 * ifs.FILLING
+        assert (
+            iterated_functions.filling(iterated_functions.histogram(iterated_functions.play(system, rng)))
+            > 0.8 * iterated_functions.FILLING
+        )
 
 
 def test_a_thin_picture_does_not_fill_the_frame():
     line = np.array([[[0.5, 0, 0], [0, 0, 0]], [[0.5, 0, 0.5], [0, 0, 0]]], np.float32)
-    assert ifs.filling(ifs.histogram(ifs.play(line, np.random.default_rng(1)))) < 0.05
+    assert (
+        iterated_functions.filling(
+            iterated_functions.histogram(iterated_functions.play(line, np.random.default_rng(1)))
+        )
+        < 0.05
+    )
 
 
 def test_a_picture_fits_the_frame_and_has_grey_levels():
-    image = ifs.draw_picture(fractals.system_of(1, 0), np.random.default_rng(1))
-    assert image.shape == (ifs.SIZE, ifs.SIZE) and image.dtype == np.uint8
+    image = iterated_functions.draw_picture(fractal_set.system_of(1, 0), np.random.default_rng(1))
+    assert image.shape == (iterated_functions.SIZE, iterated_functions.SIZE) and image.dtype == np.uint8
     assert not image[[0, -1]].any() and not image[:, [0, -1]].any()
     occupied = np.flatnonzero(image.any(axis=0)), np.flatnonzero(image.any(axis=1))
-    assert max(np.ptp(places) for places in occupied) >= ifs.SIZE - 2 * ifs.MARGIN - 1
+    assert max(np.ptp(places) for places in occupied) >= iterated_functions.SIZE - 2 * iterated_functions.MARGIN - 1
     assert 160 <= image.max() <= 255
     assert len(np.unique(image)) > 50
 
 
 def test_the_set_is_shuffled_even_and_no_image_comes_twice(made):
     seen = set()
-    for split, each in (("train", EACH), ("val", EACH // fractals.TRAIN_TO_VAL)):
+    for split, each in (("train", EACH), ("val", EACH // fractal_set.TRAIN_TO_VAL)):
         records = list(lmdb_io.records(made / split))
         labels = [record.label for record in records]
         assert sorted(labels) == sorted(list(range(CATEGORIES)) * each)
         assert split == "val" or labels != sorted(labels)
-        assert all(record.image.shape == (ifs.SIZE, ifs.SIZE) for record in records)
+        assert all(record.image.shape == (iterated_functions.SIZE, iterated_functions.SIZE) for record in records)
         seen |= {record.image.tobytes() for record in records}
-    assert len(seen) == sum(fractals.read_manifest(made)["counts"].values()) == CATEGORIES * (EACH + 2)
-    assert (made / fractals.SHEET_NAME).stat().st_size > 10_000
+    assert len(seen) == sum(fractal_set.read_manifest(made)["counts"].values()) == CATEGORIES * (EACH + 2)
+    assert (made / fractal_set.SHEET_NAME).stat().st_size > 10_000
 
 
 def test_categories_are_told_apart(made):
@@ -109,26 +120,26 @@ def test_categories_are_told_apart(made):
 
 
 def test_the_arguments_alone_decide_the_set(made, tmp_path):
-    fractals.ensure(tmp_path / "two", CATEGORIES, CATEGORIES * EACH, seed=3, workers=2)
+    fractal_set.ensure(tmp_path / "two", CATEGORIES, CATEGORIES * EACH, seed=3, workers=2)
     assert digest(tmp_path / "two") == digest(made)
-    fractals.ensure(tmp_path / "other", CATEGORIES, CATEGORIES * EACH, seed=4, workers=2)
+    fractal_set.ensure(tmp_path / "other", CATEGORIES, CATEGORIES * EACH, seed=4, workers=2)
     assert digest(tmp_path / "other") != digest(made)
 
 
 def test_a_set_that_is_there_is_left_and_another_is_an_error(made, tmp_path):
-    assert not fractals.ensure(made)
-    assert not fractals.ensure(made, categories=CATEGORIES, seed=3)
+    assert not fractal_set.ensure(made)
+    assert not fractal_set.ensure(made, categories=CATEGORIES, seed=3)
     with pytest.raises(InputError, match="holds a set of categories 4, images 160, seed 3"):
-        fractals.ensure(made, categories=5)
+        fractal_set.ensure(made, categories=5)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "manifest.json").write_text(json.dumps({"source": "ddsm"}))
     with pytest.raises(InputError, match="no whole set of fractals"):
-        fractals.ensure(tmp_path / "mine")
+        fractal_set.ensure(tmp_path / "mine")
     for wrong in ({"categories": 1}, {"images": 5}, {"seed": -1}):
         with pytest.raises(InputError, match="2 categories or more"):
-            fractals.ensure(tmp_path / "wrong", **wrong)
+            fractal_set.ensure(tmp_path / "wrong", **wrong)
     with pytest.raises(InputError, match="--workers 0"):
-        fractals.ensure(tmp_path / "wrong", workers=0)
+        fractal_set.ensure(tmp_path / "wrong", workers=0)
 
 
 def test_a_killed_build_leaves_no_set_and_is_made_when_asked_again(tmp_path):
@@ -154,4 +165,4 @@ def test_a_killed_build_leaves_no_set_and_is_made_when_asked_again(tmp_path):
 
 
 def environment():
-    return os.environ | {"PYTHONPATH": str(fractals.provenance.ROOT)}
+    return os.environ | {"PYTHONPATH": str(provenance.ROOT)}

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import lmdb_io
-from data_prep.mass import run
-from scripts import gallery, nets, saliency
+from data_prep.core.errors import run
+from data_prep.database import lmdb_io
+from scripts import gallery as command
+from scripts.evaluation import saliency_maps
+from scripts.nets import inference
+from scripts.reporting import gallery
 from tests import made
 
 SPLITS = {"train": ["T0", "T1"], "val": ["V0", "V1"], "test": [f"E{i}" for i in range(10)]}
@@ -24,7 +27,7 @@ def workplace(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["gallery.py", "--run", "runs/one"])
-        assert run(gallery.main) == 0
+        assert run(command.main) == 0
     return folder
 
 
@@ -50,12 +53,14 @@ def test_every_mass_has_its_row_with_truth_probability_and_outcome(workplace):
 
 def test_each_tile_is_its_own_masss_crop_and_map(workplace):
     folder, data = workplace / "runs" / "one" / "gallery_test", workplace / "data" / "lmdb"
-    net = nets.load_deploy("baseline", workplace / "runs" / "one" / "snapshot_iter_1.caffemodel")
+    net = inference.load_deploy("baseline", workplace / "runs" / "one" / "snapshot_iter_1.caffemodel")
     first = {lmdb_io.mass_id_of(record.key): record.image for record in lmdb_io.records(data / "test")}
     rows = gallery.read(folder)
     likeness = {"crops": [], "maps": []}
     for row in rows:
-        found = saliency.explain(net, nets.preprocess("baseline", first[row["mass_id"]][None], data), "predicted")
+        found = saliency_maps.explain(
+            net, inference.preprocess("baseline", first[row["mass_id"]][None], data), "predicted"
+        )
         assert row["probability"] == pytest.approx(float(found["probabilities"][0, 1]), abs=1e-4)
         expected = {"crops": gallery.crop_tile(first[row["mass_id"]]), "maps": gallery.map_tile(found["maps"][0])}
         for name, pixels in expected.items():
@@ -82,5 +87,5 @@ def test_sheet_is_nearly_square_and_keeps_the_order(count, shape):
 
 def test_nets_with_larger_inputs_have_the_same_crops():
     image = made.film_crop(np.random.default_rng(0), 1)
-    assert nets.centre_crop(image, 227).shape == (227, 227)  # AlexNet's
-    np.testing.assert_array_equal(gallery.crop_tile(nets.centre_crop(image, 224)), gallery.crop_tile(image))
+    assert inference.centre_crop(image, 227).shape == (227, 227)  # AlexNet's
+    np.testing.assert_array_equal(gallery.crop_tile(inference.centre_crop(image, 224)), gallery.crop_tile(image))

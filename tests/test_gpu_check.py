@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.mass import run
-from scripts import caffe_runs, cuda_runtime, gpu_check, gpu_outcome, gpu_parts, gpu_unit_tests, nets
+from data_prep.core.errors import run
+from scripts import gpu_check
+from scripts.benchmarks import compare_nets
+from scripts.gpu_checks import caffe_unit_tests, checks, cuda_runtime, isolated_runs, verdicts
+from scripts.nets import definitions
 
 NET = "baseline"
 SAID = """\
@@ -58,7 +61,7 @@ def change(file: Path, name: str, by: float) -> None:
 
 def change_weight(file: Path, layer: str) -> None:
     """Add to one weight of a layer in a caffemodel."""
-    param = nets.import_caffe().proto.caffe_pb2.NetParameter.FromString(file.read_bytes())
+    param = definitions.import_caffe().proto.caffe_pb2.NetParameter.FromString(file.read_bytes())
     weights = next(each for each in param.layer if each.name == layer).blobs[0].data
     weights[7] += 0.1 * max(map(abs, weights))
     file.write_bytes(param.SerializeToString())
@@ -66,7 +69,7 @@ def change_weight(file: Path, layer: str) -> None:
 
 def after(monkeypatch, computed, changed) -> None:
     """Let `changed` do something to the folder that a computation has just written its results to."""
-    on = gpu_parts.on
+    on = isolated_runs.on
 
     def on_and_change(gpu, function, *arguments):
         found = on(gpu, function, *arguments)
@@ -74,7 +77,7 @@ def after(monkeypatch, computed, changed) -> None:
             changed(next(each for each in arguments if isinstance(each, Path)))
         return found
 
-    monkeypatch.setattr(gpu_parts, "on", on_and_change)
+    monkeypatch.setattr(isolated_runs, "on", on_and_change)
 
 
 def test_the_whole_check_runs_on_the_cpu_which_agrees_with_itself(monkeypatch, tmp_path):
@@ -90,8 +93,8 @@ def test_the_whole_check_runs_on_the_cpu_which_agrees_with_itself(monkeypatch, t
 
 
 def test_a_gradient_that_is_off_fails_the_check_by_name(monkeypatch, tmp_path):
-    wrong = 2 * gpu_outcome.THROUGH
-    after(monkeypatch, caffe_runs.write_pass, lambda folder: change(folder / "gradients.npz", "conv3 0", wrong))
+    wrong = 2 * verdicts.THROUGH
+    after(monkeypatch, compare_nets.write_pass, lambda folder: change(folder / "gradients.npz", "conv3 0", wrong))
     status, page = check(monkeypatch, tmp_path / "report.md", "--cpu", "--quick")
     assert status == 1
     assert state(page, f"{NET}, deployed") == (
@@ -103,17 +106,17 @@ def test_a_gradient_that_is_off_fails_the_check_by_name(monkeypatch, tmp_path):
 
 
 def test_a_weight_that_is_off_is_found_in_its_own_layer(monkeypatch, tmp_path):
-    after(monkeypatch, caffe_runs.write_pass, lambda folder: change_weight(folder / caffe_runs.WEIGHTS, "conv2"))
-    found = gpu_outcome.judge_differences(gpu_parts.compare_pass(NET, "TEST", tmp_path, None))
+    after(monkeypatch, compare_nets.write_pass, lambda folder: change_weight(folder / compare_nets.WEIGHTS, "conv2"))
+    found = verdicts.judge_differences(isolated_runs.compare_pass(NET, "TEST", tmp_path, None))
     assert found["state"] == "disagreed"
     alone = next(line for line in found["lines"] if line.startswith("outputs of layers alone"))
     assert alone.endswith("beyond it 1 of 30: conv2: conv2")
 
 
 def test_an_update_that_is_off_is_found(monkeypatch, tmp_path):
-    wrong = 2 * gpu_outcome.ALONE
-    after(monkeypatch, gpu_parts.update, lambda folder: change(folder / "cpu.npz", "scale1 0", wrong))
-    found = gpu_outcome.judge_differences(gpu_parts.compare_update(NET, tmp_path, None))
+    wrong = 2 * verdicts.ALONE
+    after(monkeypatch, isolated_runs.update, lambda folder: change(folder / "cpu.npz", "scale1 0", wrong))
+    found = verdicts.judge_differences(isolated_runs.compare_update(NET, tmp_path, None))
     assert found["state"] == "disagreed" and "(scale1 0)" in found["lines"][0]
 
 
@@ -122,13 +125,13 @@ def test_an_update_that_is_off_is_found(monkeypatch, tmp_path):
     [(0.9e-4, "agreed"), (1.1e-4, "disagreed"), (np.inf, "disagreed"), (np.nan, "disagreed")],
 )
 def test_a_difference_is_judged_by_its_bound(difference, wanted):
-    found = gpu_outcome.judge_differences({"layers": {"conv1: conv1": 1e-7, "conv2: conv2": difference}})
+    found = verdicts.judge_differences({"layers": {"conv1: conv1": 1e-7, "conv2: conv2": difference}})
     assert found["state"] == wanted
     assert ["conv2: conv2" in line for line in found["lines"]] == [True] * (wanted == "disagreed")
 
 
 def test_an_abort_is_told_of_and_the_other_parts_still_run(monkeypatch, tmp_path):
-    after(monkeypatch, caffe_runs.make_weights, lambda folder: (folder / caffe_runs.WEIGHTS).write_bytes(b"no net"))
+    after(monkeypatch, compare_nets.make_weights, lambda folder: (folder / compare_nets.WEIGHTS).write_bytes(b"no net"))
     status, page = check(monkeypatch, tmp_path / "report.md", "--cpu", "--quick")
     assert status == 1
     assert [state(page, f"{NET}, {part}")[0] for part in ("in training", "time")] == ["**failed**", "measured"]
@@ -137,27 +140,27 @@ def test_an_abort_is_told_of_and_the_other_parts_still_run(monkeypatch, tmp_path
 
 def test_the_last_words_are_those_before_the_stack_trace():
     text = "F0101 common.cpp:1] Check failed: error == cudaSuccess\n*** Check failure stack trace: ***\n    @ 0x7f\n\n"
-    assert gpu_parts.last_words("early\n" * 40 + text).splitlines()[-2:] == text.splitlines()[:2]
+    assert isolated_runs.last_words("early\n" * 40 + text).splitlines()[-2:] == text.splitlines()[:2]
 
 
 @pytest.mark.parametrize(("fits", "batch"), [(256, 256), (70, 64), (0, None)])
 def test_a_batch_that_lacks_memory_is_halved(monkeypatch, fits, batch):
     def on(gpu, function, net, batch, *others):
         if batch > fits:
-            raise gpu_parts.Failed("Check failed: error == cudaSuccess (2 vs. 0)  out of memory")
+            raise isolated_runs.Failed("Check failed: error == cudaSuccess (2 vs. 0)  out of memory")
         return {"seconds": [0.1]}
 
-    monkeypatch.setattr(gpu_parts, "on", on)
+    monkeypatch.setattr(isolated_runs, "on", on)
     if batch is None:
-        with pytest.raises(gpu_parts.Failed):
-            gpu_parts.time_training(NET, 256, 1, 0)
+        with pytest.raises(isolated_runs.Failed):
+            isolated_runs.time_training(NET, 256, 1, 0)
     else:
-        assert gpu_parts.time_training(NET, 256, 1, 0) == {"batch": batch, "seconds": [0.1]}
+        assert isolated_runs.time_training(NET, 256, 1, 0) == {"batch": batch, "seconds": [0.1]}
 
 
 @pytest.mark.parametrize(("loss", "wanted"), [(0.7, "measured"), (87.4, "disagreed"), (np.nan, "disagreed")])
 def test_a_loss_that_is_no_loss_is_not_right(loss, wanted):
-    assert gpu_outcome.judge_training({"loss": loss})["state"] == wanted
+    assert verdicts.judge_training({"loss": loss})["state"] == wanted
 
 
 def test_a_caffe_without_cuda_is_one_line_that_names_what_to_type(monkeypatch, tmp_path, capsys):
@@ -182,7 +185,7 @@ def test_a_caffe_with_cuda_and_no_gpu_is_one_line_that_says_why():
 def program(monkeypatch, tmp_path):
     """A script in the place of the program of Caffe's tests: it lists four and says what they would."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    path = gpu_unit_tests.program()
+    path = caffe_unit_tests.program()
     path.parent.mkdir(parents=True)
     listed = "GemmTest/0.\n  First\n  Second\n  Third\n  Fourth\n"
     path.write_text(f"""#!/bin/bash
@@ -199,7 +202,7 @@ fi
 
 
 def test_each_of_caffes_own_tests_has_its_result(program):
-    found = gpu_unit_tests.run("*", None)
+    found = caffe_unit_tests.run("*", None)
     assert {name.partition(".")[2]: test["result"] for name, test in found.items()} == {
         "First": "passed",
         "Second": "failed",
@@ -211,7 +214,7 @@ def test_each_of_caffes_own_tests_has_its_result(program):
 
 
 def test_a_failed_unit_test_fails_the_check_by_name(program, monkeypatch, tmp_path):
-    monkeypatch.setattr(gpu_check, "QUICK_NETS", ())
+    monkeypatch.setattr(checks, "QUICK_NETS", ())
     status, page = check(monkeypatch, tmp_path / "report.md", "--cpu", "--quick", "--unit-tests", "Gemm*")
     assert status == 1
     counts = "of 4 tests 1 passed, 1 failed, 1 aborted, 1 not reached"
@@ -220,29 +223,29 @@ def test_a_failed_unit_test_fails_the_check_by_name(program, monkeypatch, tmp_pa
 
 
 def test_a_filter_that_takes_in_no_test_is_no_pass(program):
-    outcome = gpu_outcome.attempt(lambda: gpu_check.check_tests("none_such", None))
+    outcome = verdicts.attempt(lambda: checks.check_tests("none_such", None))
     assert outcome["state"] == "failed" and "no test" in outcome["said"]
 
 
 def test_unit_tests_that_are_not_built_are_not_run_and_the_report_says_how_to_build_them(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    outcome = gpu_check.check_tests(gpu_unit_tests.ON_GPU, 0)
+    outcome = checks.check_tests(caffe_unit_tests.ON_GPU, 0)
     assert outcome["state"] == "not run" and "scripts/install/caffe_test.sh --cuda" in outcome["lines"][0]
 
 
 def test_the_tests_program_is_where_setup_has_its_cache(monkeypatch, tmp_path):
-    setup = nets.ROOT / "scripts" / "install" / "setup.sh"
+    setup = definitions.ROOT / "scripts" / "install" / "setup.sh"
     for environment in ({"XDG_CACHE_HOME": str(tmp_path)}, {"XDG_CACHE_HOME": "", "HOME": str(tmp_path)}):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         told = subprocess.run(["bash", "-c", f"source {setup}; echo $cache"], capture_output=True, text=True).stdout
-        assert gpu_unit_tests.program() == Path(told.strip()) / "test-cuda" / "run"
+        assert caffe_unit_tests.program() == Path(told.strip()) / "test-cuda" / "run"
 
 
 def test_the_unit_tests_of_a_gpu_want_a_caffe_with_gpu_code():
     if cuda_runtime.has_cuda():
         pytest.skip("this Caffe has GPU code")
-    command = [nets.ROOT / "scripts" / "install" / "caffe_test.sh", "--cuda"]
+    command = [definitions.ROOT / "scripts" / "install" / "caffe_test.sh", "--cuda"]
     ended = subprocess.run(command, capture_output=True, text=True)
     wanted = "error: the Caffe in .venv has no GPU code; first: scripts/install/setup.sh --cuda\n"
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", wanted)

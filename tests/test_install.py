@@ -61,7 +61,7 @@ def test_the_three_tools_work_from_another_directory(tmp_path):
 
 
 def test_caffe_and_our_own_packages_import_from_another_directory(tmp_path):
-    code = "import caffe, data_prep.mass, scripts; print(caffe.__version__)"
+    code = "import caffe, data_prep.core.records, scripts; print(caffe.__version__)"
     assert run(sys.executable, "-c", code, cwd=tmp_path).stdout == "1.0.0\n"
 
 

@@ -6,8 +6,8 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pytest
 
-from data_prep import ljpeg
-from data_prep.mass import InputError
+from data_prep.core.errors import InputError
+from data_prep.formats import ljpeg
 
 
 def noisy_ramp(rows: int, columns: int, precision: int, seed: int = 0) -> np.ndarray:

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 
-from data_prep import lmdb_io
-from data_prep.datum import BlobProto, Datum
-from data_prep.lmdb_io import Record
-from data_prep.mass import InputError
+from data_prep.core.errors import InputError
+from data_prep.database import lmdb_io
+from data_prep.database.lmdb_io import BlobProto, Datum, Record
 
 
 @pytest.fixture
@@ -92,7 +91,7 @@ def test_a_write_that_fails_is_a_clear_error(tmp_path):
     """A limit on file size stands in for a full disk: both refuse LMDB's write."""
     code = (
         "import resource, sys; from pathlib import Path; import numpy as np\n"
-        "from data_prep import lmdb_io; from data_prep.mass import InputError\n"
+        "from data_prep.database import lmdb_io; from data_prep.core.errors import InputError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
         "rng = np.random.default_rng(0)\n"
         "image = rng.integers(0, 256, (227, 227), np.uint8)\n"

@@ -1,12 +1,12 @@
-"""Figures of merit and their intervals (scripts/metrics.py), and the paper's numbers (scripts/paper.py)."""
+"""Figures of merit and their intervals (metrics.py), and the paper's numbers (paper_results.py)."""
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, precision_score, recall_score, roc_auc_score
 
-from scripts import metrics, paper
-from scripts.metrics import Counts
+from scripts.evaluation import metrics, paper_results
+from scripts.evaluation.metrics import Counts
 
 
 def sample(n: int, seed: int, decimals: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -24,42 +24,42 @@ def sample_with(counts: Counts) -> tuple[np.ndarray, np.ndarray]:
     return labels, probabilities
 
 
-@pytest.mark.parametrize("net", paper.TEST)
+@pytest.mark.parametrize("net", paper_results.TEST)
 def test_counts_recovered_from_table_3_round_to_every_published_figure(net):
-    row = paper.TEST[net]
+    row = paper_results.TEST[net]
     values = metrics.values(*sample_with(row.counts))
     assert metrics.confusion(*sample_with(row.counts)) == row.counts
-    assert row.counts.tp + row.counts.fn == paper.TEST_MALIGNANT
-    assert row.counts.fp + row.counts.tn == paper.TEST_BENIGN
+    assert row.counts.tp + row.counts.fn == paper_results.TEST_MALIGNANT
+    assert row.counts.fp + row.counts.tn == paper_results.TEST_BENIGN
     for name in ("accuracy", "precision", "recall"):
         assert round(values[name], 3) == getattr(row, name)
 
 
 def test_only_one_set_of_counts_explains_each_row_of_table_3():
     every = [
-        Counts(tp, fp, paper.TEST_MALIGNANT - tp, paper.TEST_BENIGN - fp)
-        for tp in range(paper.TEST_MALIGNANT + 1)
-        for fp in range(paper.TEST_BENIGN + 1)
+        Counts(tp, fp, paper_results.TEST_MALIGNANT - tp, paper_results.TEST_BENIGN - fp)
+        for tp in range(paper_results.TEST_MALIGNANT + 1)
+        for fp in range(paper_results.TEST_BENIGN + 1)
     ]
     rates = metrics.rates(*np.array(every).T)
-    for row in paper.TEST.values():
+    for row in paper_results.TEST.values():
         names = ("accuracy", "precision", "recall")
         fits = np.all([np.round(rates[name], 3) == getattr(row, name) for name in names], axis=0)
         assert [every[i] for i in np.flatnonzero(fits)] == [row.counts]
 
 
 def test_test_set_is_a_tenth_of_the_papers_images():
-    assert paper.TEST_MALIGNANT + paper.TEST_BENIGN == paper.IMAGES // 10
+    assert paper_results.TEST_MALIGNANT + paper_results.TEST_BENIGN == paper_results.IMAGES // 10
 
 
 def test_wilson_interval_follows_its_formula():
-    counts = paper.TEST["googlenet"].counts
+    counts = paper_results.TEST["googlenet"].counts
     k, n, z = counts.tp, counts.tp + counts.fn, 1.959963984540054
     p = k / n
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    assert paper.wilson(counts)["recall"] == pytest.approx((centre - half, centre + half))
-    assert "precision" not in paper.wilson(Counts(0, 0, 5, 5))
+    assert paper_results.wilson(counts)["recall"] == pytest.approx((centre - half, centre + half))
+    assert "precision" not in paper_results.wilson(Counts(0, 0, 5, 5))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -128,12 +128,12 @@ def test_resamples_do_not_depend_on_how_they_are_split_for_memory(monkeypatch):
         np.testing.assert_array_equal(whole[name], parts[name])
 
 
-@pytest.mark.parametrize("net", paper.TEST)
+@pytest.mark.parametrize("net", paper_results.TEST)
 def test_interval_of_independent_patients_is_close_to_wilsons(net):
-    counts = paper.TEST[net].counts
+    counts = paper_results.TEST[net].counts
     labels, probabilities = sample_with(counts)
     found = metrics.estimates(labels, probabilities, np.arange(len(labels)))
-    for name, ends in paper.wilson(counts).items():
+    for name, ends in paper_results.wilson(counts).items():
         assert found[name][1:3] == pytest.approx(ends, abs=0.02)
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import lmdb_io
-from data_prep.mass import InputError
-from scripts import nets, paper, weights
+from data_prep.core.errors import InputError
+from data_prep.database import lmdb_io
+from scripts.evaluation import paper_results
+from scripts.nets import caffemodel, definitions, device, inference
 from tests import tiny_database
 
 PAPER_TRAINING_IMAGES = 36_400  # 1,456 masses x 25 crops
@@ -49,17 +50,17 @@ BASELINE_SHAPES = {
 PARAMETERS = {"baseline": 6_460_069, "alexnet": 56_876_418, "googlenet": 5_975_602}
 LAST = {"baseline": "score", "alexnet": "fc8_mass", "googlenet": "loss3/classifier_mass"}
 
-caffe = nets.import_caffe()
+caffe = definitions.import_caffe()
 pb = caffe.proto.caffe_pb2
-every_net = pytest.mark.parametrize("net", nets.NETS)
+every_net = pytest.mark.parametrize("net", definitions.NETS)
 
 
 def train_val(net):
-    return nets.read_prototxt(nets.prototxt(net, "train_val"))
+    return definitions.read_prototxt(definitions.prototxt(net, "train_val"))
 
 
 def solver(net):
-    return nets.read_prototxt(nets.solver_prototxt(net), "SolverParameter")
+    return definitions.read_prototxt(definitions.solver_prototxt(net), "SolverParameter")
 
 
 def layers(net):
@@ -94,7 +95,7 @@ def root(tmp_path_factory, database):
     """A folder laid out like the repository's root: the real prototxts, with small batches, and a small database."""
     folder = tmp_path_factory.mktemp("root")
     for name in ("prototxt", "solvers"):
-        shutil.copytree(nets.ROOT / name, folder / name)
+        shutil.copytree(definitions.ROOT / name, folder / name)
     for path in folder.rglob("train_val.prototxt"):
         path.write_text(re.sub(r"batch_size: \d+", "batch_size: 2", path.read_text()))
     (folder / "data").mkdir()
@@ -108,7 +109,7 @@ def random_weights(root, tmp_path_factory):
     """A file of random weights for each net, saved by Caffe as a snapshot is."""
     folder = tmp_path_factory.mktemp("random")
     files = {}
-    for net in nets.NETS:
+    for net in definitions.NETS:
         caffe.set_random_seed(1)
         files[net] = folder / f"{net}.caffemodel"
         caffe_net = in_root(root, net, caffe.TRAIN)
@@ -129,7 +130,7 @@ def in_root(root, net, phase):
 @every_net
 @pytest.mark.parametrize("kind", ["train_val", "deploy"])
 def test_net_is_named_after_its_folder(net, kind):
-    assert nets.read_prototxt(nets.prototxt(net, kind)).name == net
+    assert definitions.read_prototxt(definitions.prototxt(net, kind)).name == net
 
 
 @pytest.mark.parametrize(
@@ -137,22 +138,22 @@ def test_net_is_named_after_its_folder(net, kind):
     [("baseline", BASELINE_SHAPES), ("alexnet", ALEXNET_SHAPES), ("googlenet", googlenet_shapes())],
 )
 def test_parameters_have_the_published_shapes(net, shapes):
-    caffe_net = caffe.Net(str(nets.prototxt(net, "deploy")), caffe.TEST)
-    found = {name: blobs for name, blobs in weights.shapes_of(caffe_net).items() if blobs}
+    caffe_net = caffe.Net(str(definitions.prototxt(net, "deploy")), caffe.TEST)
+    found = {name: blobs for name, blobs in caffemodel.shapes_of(caffe_net).items() if blobs}
     assert found == shapes
     assert sum(math.prod(shape) for blobs in found.values() for shape in blobs) == PARAMETERS[net]
 
 
 @every_net
 def test_training_net_has_the_deploy_nets_shapes(net, root):
-    deploy = weights.shapes_of(caffe.Net(str(nets.prototxt(net, "deploy")), caffe.TEST))
-    training = weights.shapes_of(in_root(root, net, caffe.TRAIN))
+    deploy = caffemodel.shapes_of(caffe.Net(str(definitions.prototxt(net, "deploy")), caffe.TEST))
+    training = caffemodel.shapes_of(in_root(root, net, caffe.TRAIN))
     assert {name: shape for name, shape in training.items() if shape} == {k: v for k, v in deploy.items() if v}
 
 
 def test_activations_shrink_as_published():
     def sizes(net, *names):
-        caffe_net = caffe.Net(str(nets.prototxt(net, "deploy")), caffe.TEST)
+        caffe_net = caffe.Net(str(definitions.prototxt(net, "deploy")), caffe.TEST)
         return [tuple(caffe_net.blobs[name].shape)[1:] for name in names]
 
     assert sizes("baseline", "pool1", "pool2", "pool3") == [(32, 112, 112), (32, 56, 56), (64, 28, 28)]
@@ -185,14 +186,14 @@ def test_deploy_agrees_with_train_val_layer_by_layer(net):
                 getattr(bare, name).ClearField("bias_filler")
         return bare
 
-    deploy = nets.read_prototxt(nets.prototxt(net, "deploy"))
+    deploy = definitions.read_prototxt(definitions.prototxt(net, "deploy"))
     first, *middle, last = deploy.layer
     assert [essence(layer) for layer in middle] == [
         essence(layer) for name, layer in layers(net).items() if name not in ("loss", "accuracy")
     ]
     assert (first.name, first.type, last.name, last.type) == ("data", "Input", "prob", "Softmax")
     assert list(last.bottom) == list(layers(net)["loss"].bottom)[:1] == [LAST[net]]
-    size = nets.data_layer(train_val(net), "TEST").transform_param.crop_size
+    size = definitions.data_layer(train_val(net), "TEST").transform_param.crop_size
     assert list(first.input_param.shape[0].dim) == [1, 3, size, size]
     assert deploy.force_backward
 
@@ -202,17 +203,17 @@ def test_deploy_scores_as_the_validation_net_does(net, root, random_weights):
     validation = in_root(root, net, caffe.TEST)
     validation.copy_from(str(random_weights[net]))
     validation.forward()
-    deploy = nets.load_deploy(net, random_weights[net], batch=2)
-    nets.predict(deploy, validation.blobs["data"].data)
+    deploy = inference.load_deploy(net, random_weights[net], batch=2)
+    inference.predict(deploy, validation.blobs["data"].data)
     expected = validation.blobs[LAST[net]].data
-    np.testing.assert_allclose(deploy.blobs[nets.score_blob(deploy)].data, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(deploy.blobs[inference.score_blob(deploy)].data, expected, rtol=1e-5, atol=1e-6)
     assert np.abs(expected).max() > 0
 
 
 @every_net
 def test_data_layers_show_grey_as_colour_and_mirror_in_training_only(net):
     for phase, split in (("TRAIN", "train"), ("TEST", "val")):
-        layer = nets.data_layer(train_val(net), phase)
+        layer = definitions.data_layer(train_val(net), phase)
         assert layer.data_param.source == f"data/lmdb/{split}"
         assert layer.data_param.backend == pb.DataParameter.LMDB
         transform = layer.transform_param
@@ -279,7 +280,7 @@ def test_googlenet_rates_follow_the_paper():
             last = name == "loss3/classifier_mass"
             factor = 10 if last else 1 if new else 0.1
             assert rates(layer) == ((factor, 1), (2 * factor, 0)), name
-    assert nets.slow_layers(train_val("googlenet")) == {
+    assert definitions.slow_layers(train_val("googlenet")) == {
         name for name in googlenet_shapes() if not name.startswith(("inception_5", "loss3"))
     }
 
@@ -307,31 +308,31 @@ def test_solver_is_the_papers(net, kind, rate, momentum, batch):
     assert (found.type, round(found.base_lr, 9), found.lr_policy) == (kind, rate, "fixed")
     assert found.momentum == pytest.approx(momentum)
     assert found.momentum2 == pytest.approx(0.999)
-    assert nets.data_layer(train_val(net), "TRAIN").data_param.batch_size == batch
-    assert found.max_iter == math.ceil(paper.TEST[net].epochs * PAPER_TRAINING_IMAGES / batch)
+    assert definitions.data_layer(train_val(net), "TRAIN").data_param.batch_size == batch
+    assert found.max_iter == math.ceil(paper_results.TEST[net].epochs * PAPER_TRAINING_IMAGES / batch)
     assert found.test_interval == found.snapshot == round(PAPER_TRAINING_IMAGES / batch)
-    val_batch = nets.data_layer(train_val(net), "TEST").data_param.batch_size
-    assert found.test_iter[0] * val_batch == paper.TEST_MALIGNANT + paper.TEST_BENIGN
+    val_batch = definitions.data_layer(train_val(net), "TEST").data_param.batch_size
+    assert found.test_iter[0] * val_batch == paper_results.TEST_MALIGNANT + paper_results.TEST_BENIGN
     assert found.random_seed >= 0
     assert not found.HasField("solver_mode")  # so that `caffe train` alone decides: CPU, or GPU with -gpu
 
 
 @every_net
 def test_every_path_follows_the_one_rule(net):
-    assert (nets.ROOT / solver(net).net).samefile(nets.prototxt(net, "train_val"))
+    assert (definitions.ROOT / solver(net).net).samefile(definitions.prototxt(net, "train_val"))
     assert solver(net).snapshot_prefix == f"runs/{net}"
     for phase in ("TRAIN", "TEST"):
-        layer = nets.data_layer(train_val(net), phase)
+        layer = definitions.data_layer(train_val(net), phase)
         for path in filter(None, (layer.data_param.source, layer.transform_param.mean_file)):
             assert Path(path).parent == Path("data/lmdb")
 
 
 def test_no_other_file_sets_paths():
     """What the tests above read is all there is: a net more, or a solver more, must be tested too."""
-    assert sorted(path.name for path in (nets.ROOT / "prototxt").iterdir()) == sorted(nets.NETS)
-    solvers = {path.stem: path.read_text() for path in (nets.ROOT / "solvers").iterdir()}
+    assert sorted(path.name for path in (definitions.ROOT / "prototxt").iterdir()) == sorted(definitions.NETS)
+    solvers = {path.stem: path.read_text() for path in (definitions.ROOT / "solvers").iterdir()}
     assert not re.search(r"^(net|snapshot_prefix):", solvers.pop("fractals"), re.MULTILINE)  # pretrain.py fills them in
-    assert sorted(solvers) == sorted(nets.NETS)
+    assert sorted(solvers) == sorted(definitions.NETS)
 
 
 @pytest.mark.slow
@@ -347,7 +348,7 @@ def test_caffe_train_works_as_typed(net, root):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Use CPU." in done.stderr
     snapshot = root / "runs" / f"{net}_iter_1.caffemodel"
-    assert nets.net_of(snapshot) == net
+    assert caffemodel.net_of(snapshot) == net
     for file in (root / "runs").iterdir():
         file.unlink()
 
@@ -363,24 +364,24 @@ def test_preprocess_gives_what_the_data_layer_feeds(net, root, database):
         caffe_net.forward(end="data")
         fed.append(caffe_net.blobs["data"].data.copy())
     images = np.stack([record.image for record in lmdb_io.records(database / "val")][:6])
-    found = nets.preprocess(net, images, database)
+    found = inference.preprocess(net, images, database)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.concatenate(fed))
 
 
 def test_prediction_does_not_depend_on_the_batch(random_weights):
     inputs = np.random.default_rng(0).normal(0, 50, (5, 3, 224, 224)).astype(np.float32)
-    one = nets.predict(nets.load_deploy("googlenet", random_weights["googlenet"], batch=1), inputs)
-    many = nets.predict(nets.load_deploy("googlenet", random_weights["googlenet"], batch=4), inputs)
+    one = inference.predict(inference.load_deploy("googlenet", random_weights["googlenet"], batch=1), inputs)
+    many = inference.predict(inference.load_deploy("googlenet", random_weights["googlenet"], batch=4), inputs)
     np.testing.assert_allclose(one, many, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(one.sum(axis=1), 1, rtol=1e-5)
     assert len(np.unique(one[:, 0])) == 5
 
 
 def test_gradient_of_a_score_reaches_the_image(random_weights):
-    net = nets.load_deploy("googlenet", random_weights["googlenet"])
-    nets.predict(net, np.random.default_rng(0).normal(0, 50, (1, 3, 224, 224)).astype(np.float32))
-    score = net.blobs[nets.score_blob(net)]
+    net = inference.load_deploy("googlenet", random_weights["googlenet"])
+    inference.predict(net, np.random.default_rng(0).normal(0, 50, (1, 3, 224, 224)).astype(np.float32))
+    score = net.blobs[inference.score_blob(net)]
     score.diff[...] = [[0, 1]]
     net.backward(start=LAST["googlenet"])
     assert np.abs(net.blobs["data"].diff).max() > 0
@@ -390,19 +391,21 @@ def test_gradient_of_a_score_reaches_the_image(random_weights):
 
 
 def test_snapshot_tells_its_net(random_weights):
-    assert {net: nets.net_of(path) for net, path in random_weights.items()} == {net: net for net in nets.NETS}
+    assert {net: caffemodel.net_of(path) for net, path in random_weights.items()} == {
+        net: net for net in definitions.NETS
+    }
 
 
 def test_weights_of_another_net_are_refused(random_weights):
     with pytest.raises(InputError, match=r"lacks layers|other shapes|none of its layers"):
-        nets.load_deploy("baseline", random_weights["googlenet"])
+        inference.load_deploy("baseline", random_weights["googlenet"])
 
 
 def test_unknown_net_name_is_refused(tmp_path):
     path = tmp_path / "other.caffemodel"
     path.write_bytes(pb.NetParameter(name="LeNet", layer=[pb.LayerParameter(name="ip")]).SerializeToString())
     with pytest.raises(InputError, match="LeNet"):
-        nets.net_of(path)
+        caffemodel.net_of(path)
 
 
 @pytest.mark.parametrize("missing", ["file", "folder", "content"])
@@ -413,7 +416,7 @@ def test_unreadable_weights_are_an_input_error(missing, tmp_path):
     if missing == "content":
         path.touch()
     with pytest.raises(InputError, match=r"x\.caffemodel"):
-        weights.read_weights(path)
+        caffemodel.read_weights(path)
 
 
 def test_newest_whole_snapshot_is_found_past_damaged_ones(random_weights, tmp_path, capsys):
@@ -427,13 +430,13 @@ def test_newest_whole_snapshot_is_found_past_damaged_ones(random_weights, tmp_pa
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
         os.utime(path, (order, order))
-    assert nets.newest_snapshot(tmp_path / "runs") == tmp_path / "runs" / "whole" / "snapshot_iter_5.caffemodel"
+    assert caffemodel.newest_snapshot(tmp_path / "runs") == tmp_path / "runs" / "whole" / "snapshot_iter_5.caffemodel"
     assert capsys.readouterr().err.count("skipped:") == 2
 
 
 def test_no_snapshot_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match=r"train\.py"):
-        nets.newest_snapshot(tmp_path)
+        caffemodel.newest_snapshot(tmp_path)
 
 
 def old_style(param, rename=None):
@@ -453,7 +456,7 @@ def old_style(param, rename=None):
 @pytest.fixture(scope="module")
 def bvlc_like(random_weights, tmp_path_factory):
     """GoogLeNet weights as BVLC's file holds them: V1 layers, a 1000-class classifier under BVLC's name."""
-    param = weights.read_weights(random_weights["googlenet"])
+    param = caffemodel.read_weights(random_weights["googlenet"])
     classifier = next(layer for layer in param.layer if layer.name == "loss3/classifier_mass")
     classifier.blobs[0].shape.dim[:] = [1000, 1024]
     classifier.blobs[0].data[:] = np.zeros(1000 * 1024)
@@ -465,24 +468,24 @@ def bvlc_like(random_weights, tmp_path_factory):
 
 
 def test_old_style_weights_fit_as_caffe_copies_them(bvlc_like, random_weights):
-    net = caffe.Net(str(nets.prototxt("googlenet", "deploy")), caffe.TEST)
-    fit = weights.check_fit(bvlc_like, weights.read_weights(bvlc_like), weights.shapes_of(net), needed=set())
+    net = caffe.Net(str(definitions.prototxt("googlenet", "deploy")), caffe.TEST)
+    fit = caffemodel.check_fit(bvlc_like, caffemodel.read_weights(bvlc_like), caffemodel.shapes_of(net), needed=set())
     net.copy_from(str(bvlc_like))
     filled = [name for name, blobs in net.params.items() if np.abs(blobs[0].data).max() > 0]
     assert fit.copied == filled
     assert fit.random == ["loss3/classifier_mass"]
-    expected = {layer.name: layer for layer in weights.read_weights(random_weights["googlenet"]).layer}
+    expected = {layer.name: layer for layer in caffemodel.read_weights(random_weights["googlenet"]).layer}
     for name in fit.copied:
         np.testing.assert_array_equal(net.params[name][0].data.ravel(), expected[name].blobs[0].data)
 
 
 def test_old_style_fully_connected_layers_fit(random_weights, tmp_path):
-    param = weights.read_weights(random_weights["baseline"])
+    param = caffemodel.read_weights(random_weights["baseline"])
     kept = [layer for layer in param.layer if layer.type == "InnerProduct"]
     path = tmp_path / "old.caffemodel"
     path.write_bytes(old_style(pb.NetParameter(layer=kept)).SerializeToString())
-    net = caffe.Net(str(nets.prototxt("baseline", "deploy")), caffe.TEST)
-    fit = weights.check_fit(path, weights.read_weights(path), weights.shapes_of(net), needed=set())
+    net = caffe.Net(str(definitions.prototxt("baseline", "deploy")), caffe.TEST)
+    fit = caffemodel.check_fit(path, caffemodel.read_weights(path), caffemodel.shapes_of(net), needed=set())
     assert fit.copied == ["fc1", "fc2", "score"]
     net.copy_from(str(path))
     np.testing.assert_array_equal(net.params["fc2"][0].data.ravel(), kept[1].blobs[0].data)
@@ -490,13 +493,13 @@ def test_old_style_fully_connected_layers_fit(random_weights, tmp_path):
 
 def aborts(net, path):
     """Whether Caffe itself ends the process over these weights."""
-    code = f"import caffe; caffe.Net({str(nets.prototxt(net, 'deploy'))!r}, caffe.TEST).copy_from({str(path)!r})"
+    code = f"import caffe; caffe.Net({str(definitions.prototxt(net, 'deploy'))!r}, caffe.TEST).copy_from({str(path)!r})"
     return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode < 0
 
 
 @pytest.mark.parametrize("fault", ["shape", "blobs", "old_shape"])
 def test_misfits_that_make_caffe_abort_are_input_errors(fault, random_weights, tmp_path):
-    param = weights.read_weights(random_weights["baseline"])
+    param = caffemodel.read_weights(random_weights["baseline"])
     score = next(layer for layer in param.layer if layer.name == "score")
     if fault == "shape":
         score.blobs[0].shape.dim[:] = [4, 32]
@@ -508,32 +511,32 @@ def test_misfits_that_make_caffe_abort_are_input_errors(fault, random_weights, t
     path = tmp_path / "misfit.caffemodel"
     path.write_bytes(param.SerializeToString())
     with pytest.raises(InputError, match="score"):
-        nets.load_deploy("baseline", path)
+        inference.load_deploy("baseline", path)
     assert aborts("baseline", path)
 
 
 def test_layers_that_must_be_pretrained_may_not_be_missing(bvlc_like):
-    param = weights.read_weights(bvlc_like)
-    shapes = weights.shapes_of(caffe.Net(str(nets.prototxt("googlenet", "deploy")), caffe.TEST))
-    slow = nets.slow_layers(train_val("googlenet"))
-    assert weights.check_fit(bvlc_like, param, shapes, needed=slow).random == ["loss3/classifier_mass"]
+    param = caffemodel.read_weights(bvlc_like)
+    shapes = caffemodel.shapes_of(caffe.Net(str(definitions.prototxt("googlenet", "deploy")), caffe.TEST))
+    slow = definitions.slow_layers(train_val("googlenet"))
+    assert caffemodel.check_fit(bvlc_like, param, shapes, needed=slow).random == ["loss3/classifier_mass"]
     kept = [layer for layer in param.layers if layer.name != "inception_3a/3x3"]
     with pytest.raises(InputError, match="inception_3a/3x3"):
-        weights.check_fit(bvlc_like, pb.NetParameter(layers=kept), shapes, needed=slow)
+        caffemodel.check_fit(bvlc_like, pb.NetParameter(layers=kept), shapes, needed=slow)
 
 
 def test_weights_that_fill_nothing_are_refused(bvlc_like):
-    shapes = weights.shapes_of(caffe.Net(str(nets.prototxt("baseline", "deploy")), caffe.TEST))
+    shapes = caffemodel.shapes_of(caffe.Net(str(definitions.prototxt("baseline", "deploy")), caffe.TEST))
     with pytest.raises(InputError, match="none of its layers"):
-        weights.check_fit(bvlc_like, weights.read_weights(bvlc_like), shapes, needed=set())
+        caffemodel.check_fit(bvlc_like, caffemodel.read_weights(bvlc_like), shapes, needed=set())
 
 
 # ---- what can be wrong around Caffe
 
 
 def test_missing_caffe_says_how_to_get_it():
-    code = "import sys; sys.modules['caffe'] = None; from scripts import nets; nets.import_caffe()"
-    done = subprocess.run([sys.executable, "-c", code], cwd=nets.ROOT, capture_output=True, text=True)
+    code = "import sys; sys.modules['caffe'] = None; from scripts.nets import definitions; definitions.import_caffe()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=definitions.ROOT, capture_output=True, text=True)
     assert "InputError: Caffe cannot be imported" in done.stderr
     assert "make setup" in done.stderr
 
@@ -541,11 +544,11 @@ def test_missing_caffe_says_how_to_get_it():
 @pytest.mark.parametrize("gpu", ["0,1", "all", "-1", "99"])
 def test_gpu_that_is_not_there_is_an_input_error(gpu):
     with pytest.raises(InputError, match=f"--gpu {gpu}"):
-        nets.set_mode(gpu)
+        device.set_mode(gpu)
 
 
 def test_damaged_prototxt_names_the_line(tmp_path):
     path = tmp_path / "train_val.prototxt"
     path.write_text('name: "x"\nlayer { nme: "conv1" }\n')
     with pytest.raises(InputError, match=r"train_val\.prototxt: 2:9"):
-        nets.read_prototxt(path)
+        definitions.read_prototxt(path)

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from data_prep.mass import InputError
-from data_prep.new_folder import new_folder
+from data_prep.core.errors import InputError
+from data_prep.core.files import new_folder
 
 
 def test_the_folder_appears_when_the_block_ends(tmp_path):
@@ -26,7 +26,7 @@ def test_an_error_leaves_nothing(tmp_path):
 
 def test_what_a_killed_process_left_is_cleared(tmp_path):
     code = (
-        "import os, sys, pathlib; from data_prep.new_folder import new_folder\n"
+        "import os, sys, pathlib; from data_prep.core.files import new_folder\n"
         "with new_folder(pathlib.Path(sys.argv[1])) as working:\n"
         "    (working / 'old').write_text('x'); os.kill(os.getpid(), 9)"
     )

@@ -11,7 +11,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from scripts import report, report_run
+from scripts.reporting import finished_run, report_page
 from tests import finished_runs
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -31,12 +31,12 @@ READABLE = 4.5  # contrast of text and ground that WCAG 2.1 asks for (1.4.3)
 def page(tmp_path_factory) -> Path:
     """A page of two runs with a table, a figure and a discussion, all wider than a phone where they can be."""
     folder = tmp_path_factory.mktemp("page")
-    runs = [report_run.read(each) for each in finished_runs.make(folder, "cbis", {"one": 0, "two" + "_very" * 12: 3})]
+    runs = [finished_run.read(each) for each in finished_runs.make(folder, "cbis", {"one": 0, "two" + "_very" * 12: 3})]
     out = folder / "results"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        figures = [report.examples(out, runs[0])]
-        report.write_page(out, runs, "Title", [WideTable()], figures, f"A word of one piece: {'long' * 40}.")
+        figures = [report_page.examples(out, runs[0])]
+        report_page.write_page(out, runs, "Title", [WideTable()], figures, f"A word of one piece: {'long' * 40}.")
     return out / "report.html"
 
 

@@ -1,4 +1,4 @@
-"""The paper's tables from finished arms (scripts/paper_tables.py and the modules of its tables)."""
+"""The paper's tables from finished arms (scripts/experiments/paper_tables.py and the modules of its tables)."""
 
 import csv
 import json
@@ -10,14 +10,15 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_score, recall_score, roc_auc_score
 
-from data_prep.mass import InputError, run
-from scripts import claims_table, figures, metrics, paper, paper_tables, score_table
+from data_prep.core.errors import InputError, run
 from scripts import eval as evaluation
-from scripts.arms import Finished, read_experiments, run_name
-from scripts.comparisons import Difference
-from scripts.metrics import Estimate
-from scripts.run_folder import COLUMNS
-from scripts.table import Table
+from scripts.evaluation import evaluation_table, metrics, paper_results, plots, predictions
+from scripts.evaluation.comparisons import Difference
+from scripts.evaluation.metrics import Estimate
+from scripts.evaluation.results_table import Table
+from scripts.experiments import claims_table, paper_tables
+from scripts.experiments.matrix import Finished, read_experiments, run_name
+from scripts.training.run_folder import COLUMNS
 from tests import made
 
 EXPERIMENTS = read_experiments()
@@ -39,9 +40,9 @@ def finished(folder: Path, arm: str, seed: int = 1, skill: float = 1.0, shuffled
             pathology = "MALIGNANT" if label else "BENIGN_WITHOUT_CALLBACK" if i < 8 else "BENIGN"
             probability = round(rng.beta(2 + skill * label, 2 + skill * (1 - label)), 3)
             about = {"mass_id": f"{split}{i}", "patient": f"{split}{i // 2}", "pathology": pathology, "label": label}
-            rows.append(dict.fromkeys(evaluation.FIELDS, "") | about | {"probability": probability})
+            rows.append(dict.fromkeys(predictions.FIELDS, "") | about | {"probability": probability})
         with (out / "predictions.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, evaluation.FIELDS)
+            writer = csv.DictWriter(file, predictions.FIELDS)
             writer.writeheader()
             writer.writerows(rng.permutation(rows) if shuffled else rows)
     settings = {
@@ -113,8 +114,8 @@ def test_table_1_has_validation_accuracy_in_the_papers_order(runs, out):
 
 
 def test_validation_counts_round_to_what_the_paper_prints():
-    for row in paper.VALIDATION:
-        assert round(round(row.accuracy * paper.HELD_OUT) / paper.HELD_OUT, 2) == row.accuracy
+    for row in paper_results.VALIDATION:
+        assert round(round(row.accuracy * paper_results.HELD_OUT) / paper_results.HELD_OUT, 2) == row.accuracy
 
 
 def test_table_2_of_arms_that_were_not_run_says_so_beside_the_papers(out):
@@ -149,7 +150,7 @@ def test_table_3_has_our_figures_and_beneath_them_the_papers(runs, out):
 
 @pytest.mark.parametrize(("place", "net"), [(1, "baseline"), (3, "alexnet"), (5, "googlenet")])
 def test_papers_rows_of_table_3_are_those_it_prints(out, place, net):
-    row, printed = rows_of(out, "table3")[place], paper.TEST[net]
+    row, printed = rows_of(out, "table3")[place], paper_results.TEST[net]
     for name in ("accuracy", "precision", "recall"):
         assert round(float(row[name.capitalize()]), 3) == getattr(printed, name)
         assert f"{getattr(printed, name):.3f} (" in (out / "table3.md").read_text()
@@ -352,12 +353,12 @@ def test_figures_become_three_columns_in_csv_and_one_text_in_markdown():
     ],
 )
 def test_differences_show_their_sign(difference, text):
-    assert score_table.difference(*difference) == text
+    assert evaluation_table.difference(*difference) == text
 
 
 def test_fig_2_draws_both_arms_logs_on_one_scale():
     higher = [{**row, "val_accuracy": row["val_accuracy"] + 0.3} for row in LOG]
-    found = figures.augmentation_curves("AlexNet, large context, synthetic films", higher, LOG)
+    found = plots.augmentation_curves("AlexNet, large context, synthetic films", higher, LOG)
     assert found.get_suptitle() == "AlexNet, large context, synthetic films"
     left, right = found.axes
     assert (left.get_title(), right.get_title()) == ("No Aug", "Aug")
@@ -370,6 +371,6 @@ def test_fig_2_draws_both_arms_logs_on_one_scale():
 
 def test_a_last_row_of_a_few_batches_is_no_point_of_the_training_curve():
     rows = [{**LOG[0], "iteration": iteration} for iteration in (10, 20, 30, 31)]
-    figure = figures.augmentation_curves("", rows, rows[:3])
+    figure = plots.augmentation_curves("", rows, rows[:3])
     drawn = [[list(line.get_xdata()) for line in axes.get_lines()] for axes in figure.axes]
     assert drawn == [[[10, 20, 30], [10, 20, 30, 31]], [[10, 20, 30], [10, 20, 30]]]

@@ -13,18 +13,20 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep import fractals
-from scripts import batch_norm, fractal_net, nets, settings, settled
-from scripts.weights import read_weights, stored_layers
+from data_prep.synthesis import fractal_set
+from scripts.nets import batch_norm, definitions
+from scripts.nets.caffemodel import read_weights, stored_layers
+from scripts.training import fractal_pretraining, settings
 from tests import tiny_database
 
-SCRIPTS = nets.ROOT / "scripts"
+SCRIPTS = definitions.ROOT / "scripts"
 CATEGORIES = 3
 # The same script, stopped by Ctrl-C as soon as it has saved a snapshot.
 STOPPED = """
 import os, signal, sys
-from scripts import pretrain, snapshots, training
-training.SNAPSHOT_SECONDS = 0
+from scripts import pretrain
+from scripts.training import loop, snapshots
+loop.SNAPSHOT_SECONDS = 0
 save = snapshots.save
 def save_and_stop(*args):
     save(*args)
@@ -45,13 +47,13 @@ def root(tmp_path, data):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "fractals"
-    fractals.ensure(folder, CATEGORIES, images=66, workers=1)
+    fractal_set.ensure(folder, CATEGORIES, images=66, workers=1)
     return folder
 
 
 def python(root, *command):
     """Run Python to its end; return exit status, standard output, standard error."""
-    environment = os.environ | {"PYTHONPATH": str(nets.ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(definitions.ROOT)}
     done = subprocess.run([sys.executable, *command], cwd=root, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
@@ -77,13 +79,13 @@ def write_net(path, param, without=()):
     return str(path)
 
 
-@pytest.mark.parametrize("net", fractal_net.CROPS)
+@pytest.mark.parametrize("net", fractal_pretraining.CROPS)
 def test_folded_net_computes_what_the_net_with_batch_norms_does(net, tmp_path):
-    caffe = nets.import_caffe()
+    caffe = definitions.import_caffe()
     caffe.set_mode_cpu()
     caffe.set_random_seed(1)
     rng = np.random.default_rng(1)
-    param = fractal_net.derive(net, CATEGORIES)
+    param = fractal_pretraining.derive(net, CATEGORIES)
     normed = write_net(tmp_path / "normed.prototxt", param)
     plain = write_net(tmp_path / "plain.prototxt", param, without=("BatchNorm", "Scale"))
     training = caffe.Net(normed, caffe.TRAIN)
@@ -111,10 +113,10 @@ def test_folded_net_computes_what_the_net_with_batch_norms_does(net, tmp_path):
     np.testing.assert_allclose(features(plain, "folded.caffemodel"), want, rtol=0, atol=1e-4 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("net", fractal_net.CROPS)
+@pytest.mark.parametrize("net", fractal_pretraining.CROPS)
 def test_the_derived_net_learns_at_full_rate_and_is_the_hand_written_one_up_to_its_features(net):
-    written = nets.read_prototxt(nets.prototxt(net, "train_val"))
-    derived = {layer.name: layer for layer in fractal_net.derive(net, CATEGORIES).layer}
+    written = definitions.read_prototxt(definitions.prototxt(net, "train_val"))
+    derived = {layer.name: layer for layer in fractal_pretraining.derive(net, CATEGORIES).layer}
     for layer in written.layer:
         if layer.type == "Convolution":
             own = derived[layer.name]
@@ -144,7 +146,7 @@ def test_alexnet_stops_goes_on_and_its_file_fills_every_convolution(root, capsys
     assert weights_of(made) == weights_of(whole)
     content = json.loads(made.with_suffix(".json").read_text())
     assert content["sha256"] == hashlib.sha256(made.read_bytes()).hexdigest()
-    assert content["data_digest"] == fractals.read_manifest(root / "data" / "fractals")["digest"]
+    assert content["data_digest"] == fractal_set.read_manifest(root / "data" / "fractals")["digest"]
     with (root / "weights" / "fractal_alexnet.run" / "log.csv").open(newline="") as file:
         assert content["val_accuracy"] == float(list(csv.DictReader(file))[-1]["val_accuracy"])
     assert "is there already" in fails(root, *options)
@@ -178,21 +180,21 @@ def test_what_cannot_be_is_said_in_one_line(root):
     assert "no whole set of fractals" in fails(root, "--net", "alexnet", "--data", "data")
 
 
-@pytest.mark.parametrize("net", fractal_net.CROPS)
+@pytest.mark.parametrize("net", fractal_pretraining.CROPS)
 def test_settled_batch_norms_have_the_statistics_of_fractals_in_every_light_and_the_weights_stay(net, data, tmp_path):
-    param = fractal_net.derive(net, CATEGORIES)
-    (tmp_path / "net.prototxt").write_text(str(settled.without_data(param, fractal_net.CROPS[net])))
-    caffe = nets.import_caffe()
+    param = fractal_pretraining.derive(net, CATEGORIES)
+    (tmp_path / "net.prototxt").write_text(str(fractal_pretraining.without_data(param, fractal_pretraining.CROPS[net])))
+    caffe = definitions.import_caffe()
     caffe.set_random_seed(1)
     caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST).save(str(tmp_path / "trained.caffemodel"))
 
-    found = settled.settled(param, tmp_path / "trained.caffemodel", data, seed=1)
+    found = fractal_pretraining.settled(param, tmp_path / "trained.caffemodel", data, seed=1)
 
     blobs = {layer.name: [np.array(blob.data) for blob in layer.blobs] for layer in found.layer}
     trained = {layer.name: layer for layer in read_weights(tmp_path / "trained.caffemodel").layer}
     first = next(layer.name for layer in param.layer if layer.type == "Convolution")
     np.testing.assert_array_equal(blobs[first][0], np.array(trained[first].blobs[0].data, np.float32))
-    light = np.concatenate(list(settled.lit(data, fractal_net.CROPS[net], seed=1)))
+    light = np.concatenate(list(fractal_pretraining.lit(data, fractal_pretraining.CROPS[net], seed=1)))
     assert light.min() >= 0 and light.max() <= 255
     darker = light[:, 0, 0, 0] > light.mean(axis=(1, 2, 3))  # the corner is ground
     assert 0.2 < darker.mean() < 0.8  # dark on bright, bright on dark
@@ -200,8 +202,8 @@ def test_settled_batch_norms_have_the_statistics_of_fractals_in_every_light_and_
     mean, _, count = blobs[first + batch_norm.NORM]
     sums, weight = np.zeros_like(mean), 0.0
     caffe_net = caffe.Net(str(tmp_path / "net.prototxt"), str(tmp_path / "trained.caffemodel"), caffe.TRAIN)
-    levels = np.array(nets.data_layer(param, "TRAIN").transform_param.mean_value, np.float32)[:, None, None]
-    for batch in settled.lit(data, fractal_net.CROPS[net], seed=1):
+    levels = np.array(definitions.data_layer(param, "TRAIN").transform_param.mean_value, np.float32)[:, None, None]
+    for batch in fractal_pretraining.lit(data, fractal_pretraining.CROPS[net], seed=1):
         caffe_net.blobs["data"].reshape(len(batch), *caffe_net.blobs["data"].shape[1:])
         caffe_net.blobs["data"].data[...] = batch - levels
         caffe_net._forward(0, list(caffe_net._layer_names).index(first))
@@ -210,19 +212,19 @@ def test_settled_batch_norms_have_the_statistics_of_fractals_in_every_light_and_
     np.testing.assert_allclose(mean / count, sums / weight, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("net", fractal_net.CROPS)
+@pytest.mark.parametrize("net", fractal_pretraining.CROPS)
 def test_outputs_fall_over_the_depth_and_are_alike_where_they_are_concatenated(net, tmp_path):
-    param = fractal_net.derive(net, CATEGORIES)
-    (tmp_path / "net.prototxt").write_text(str(settled.without_data(param, fractal_net.CROPS[net])))
-    caffe_net = nets.import_caffe().Net(str(tmp_path / "net.prototxt"), nets.import_caffe().TEST)
-    settled.rescale(caffe_net)
+    param = fractal_pretraining.derive(net, CATEGORIES)
+    (tmp_path / "net.prototxt").write_text(str(fractal_pretraining.without_data(param, fractal_pretraining.CROPS[net])))
+    caffe_net = definitions.import_caffe().Net(str(tmp_path / "net.prototxt"), definitions.import_caffe().TEST)
+    fractal_pretraining.rescale(caffe_net)
     scale = {
         layer.name: float(caffe_net.params[layer.name + batch_norm.SCALE][0].data.max())
         for layer in param.layer
         if layer.type == "Convolution"
     }
     first, *_, last = scale.values()
-    assert (first, last) == pytest.approx((settled.FIRST, settled.LAST))
+    assert (first, last) == pytest.approx((fractal_pretraining.FIRST, fractal_pretraining.LAST))
     joined = [
         [scale[name] for name in layer.bottom if name in scale] for layer in param.layer if layer.type == "Concat"
     ]

@@ -10,9 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from data_prep import manifest, preview
-from data_prep.crops import SIZE, Window
-from data_prep.split import SPLITS
+from data_prep.auditing import contact_sheet
+from data_prep.database import manifest
+from data_prep.database.context_crops import SIZE, Window
+from data_prep.database.split import SPLITS
 from tests import film_set
 
 
@@ -39,18 +40,18 @@ def mask_of(corners) -> np.ndarray:
 
 
 def test_the_box_lies_on_the_mass_in_every_record_turned_or_not(built):
-    samples = preview.read(built, manifest.read_json(built), 6, seed=1)
+    samples = contact_sheet.read(built, manifest.read_json(built), 6, seed=1)
     angles = [sample.window.angle for sample in samples["train"]]
     assert len(set(angles)) == 12
     for sample in chain(*samples.values()):
-        bright, box = sample.image > 75, mask_of(preview.box_corners(sample))
+        bright, box = sample.image > 75, mask_of(contact_sheet.box_corners(sample))
         assert (bright & box).sum() / (bright | box).sum() > 0.95
 
 
 def test_the_sheet_has_the_boxes_drawn_along_the_masses_edges(built):
     """In the picture's own pixels: what is orange is on the border of what is bright, and all around it."""
     content = manifest.read_json(built)
-    figure = preview.contact_sheet(preview.read(built, content, 3, seed=1), content, 3)
+    figure = contact_sheet.contact_sheet(contact_sheet.read(built, content, 3, seed=1), content, 3)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
@@ -85,10 +86,10 @@ def test_both_pictures_are_written_and_the_same_seed_draws_the_same(built, tmp_p
 
 def test_made_films_are_called_synthetic_in_capitals_and_others_are_not(built):
     content = manifest.read_json(built)
-    samples = preview.read(built, content, 1, seed=1)
+    samples = contact_sheet.read(built, content, 1, seed=1)
     for source, expected in (("synthetic", True), ("ddsm", False)):
         said = content | {"source": source}
-        sheet, fig1 = preview.contact_sheet(samples, said, 1), preview.fig1(samples["val"], said)
+        sheet, fig1 = contact_sheet.contact_sheet(samples, said, 1), contact_sheet.fig1(samples["val"], said)
         assert ("SYNTHETIC" in sheet.get_suptitle()) == expected
         assert ("SYNTHETIC" in fig1.get_supxlabel()) == expected
         assert content["digest"][:12] in sheet.get_suptitle()
@@ -98,7 +99,9 @@ def test_captions_say_mass_pathology_and_what_the_manifest_knows(built):
     row = next(iter(manifest.read_csv(built).values()))
     row |= {"mass_id": "P_1.film.1", "pathology": "BENIGN_WITHOUT_CALLBACK", "shape": "LOBULATED-LYMPH_NODE"}
     axes = Figure().subplots()
-    preview.show(axes, preview.Sample(row, Window(95, 115, 140, 30.0, "r1c2"), np.zeros((SIZE, SIZE), np.uint8)))
+    contact_sheet.show(
+        axes, contact_sheet.Sample(row, Window(95, 115, 140, 30.0, "r1c2"), np.zeros((SIZE, SIZE), np.uint8))
+    )
     first, *others = axes.get_xlabel().splitlines()
     assert first == "P_1.film.1"
     assert " ".join(others) == "r1c2 benign without callback, lobulated + lymph node"

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from data_prep.mass import InputError, run
-from scripts import prose, report, report_run
+from data_prep.core.errors import InputError, run
+from scripts import report
+from scripts.reporting import finished_run, report_page, summary_text
 from tests import finished_runs
 
 
@@ -29,8 +30,8 @@ def there(workplace, monkeypatch):
 
 
 @pytest.fixture
-def two(there) -> list[report_run.Run]:
-    return [report_run.read(Path("runs") / name) for name in ("one", "two")]
+def two(there) -> list[finished_run.Run]:
+    return [finished_run.read(Path("runs") / name) for name in ("one", "two")]
 
 
 def page_of(folder: Path) -> str:
@@ -57,14 +58,14 @@ def test_the_command_writes_a_page_that_asks_for_nothing(there, monkeypatch, cap
 
 
 def test_every_link_of_the_readme_is_there(two, tmp_path):
-    report.write_page(tmp_path, two, "Title", figures=[report.examples(tmp_path, two[0])])
+    report_page.write_page(tmp_path, two, "Title", figures=[report_page.examples(tmp_path, two[0])])
     links = re.findall(r"\]\(([^)]+)\)", (tmp_path / "README.md").read_text())
     assert len(links) > 10
     assert all((tmp_path / link).exists() for link in links)
 
 
 def test_rows_hold_the_runs_own_figures_and_the_papers_beside(two, tmp_path):
-    report.write_page(tmp_path, two, "Title")
+    report_page.write_page(tmp_path, two, "Title")
     readme = (tmp_path / "README.md").read_text()
     for each in two:
         (row,) = (line for line in readme.splitlines() if line.startswith(f"| [{each.name}]"))
@@ -78,7 +79,7 @@ def test_rows_hold_the_runs_own_figures_and_the_papers_beside(two, tmp_path):
 
 
 def test_gallery_has_a_card_a_mass_and_run_sorted_by_error(two, tmp_path):
-    report.write_page(tmp_path, two, "Title")
+    report_page.write_page(tmp_path, two, "Title")
     panels = re.split(r'<div class="cards" data-run="', page_of(tmp_path))[1:]
     assert len(panels) == 2
     for each, panel in zip(two, panels, strict=True):
@@ -95,7 +96,7 @@ def test_gallery_has_a_card_a_mass_and_run_sorted_by_error(two, tmp_path):
 
 
 def test_crops_that_runs_share_are_in_the_page_once(two, tmp_path):
-    report.write_page(tmp_path, two, "Title")
+    report_page.write_page(tmp_path, two, "Title")
     assert len(re.findall(r"\.sheet\d+ { background-image", page_of(tmp_path))) == 3  # the crops, and two runs' maps
 
 
@@ -108,7 +109,9 @@ def test_more_tables_figures_and_a_discussion_come_in_escaped(two, tmp_path):
     )
     shutil.copy(two[0].folder / "eval_test" / "roc.png", tmp_path / "fig2.png")
     text = "It `works` & is <b>fine</b>.\n\n- one\n- **two**\n"
-    report.write_page(tmp_path, two, "T", tables=[table], figures=[("Fig 2: curves", tmp_path / "fig2.png")], text=text)
+    report_page.write_page(
+        tmp_path, two, "T", tables=[table], figures=[("Fig 2: curves", tmp_path / "fig2.png")], text=text
+    )
     page, readme = page_of(tmp_path), (tmp_path / "README.md").read_text()
     assert (
         "Table 1: &lt;transfer&gt;" in page
@@ -122,13 +125,13 @@ def test_more_tables_figures_and_a_discussion_come_in_escaped(two, tmp_path):
 
 
 def test_the_answer_compares_with_the_paper_only_where_that_means_something(two):
-    said = " ".join(prose.answer(two))
+    said = " ".join(summary_text.answer(two))
     accuracy = two[0].scores["metrics"]["accuracy"]
     assert f"{accuracy['value']:.3f} ({accuracy['low']:.3f}-{accuracy['high']:.3f}) for Baseline" in said
     assert "The paper's accuracy of the same net lies" in said
     for run_ in two:
         run_.scores["source"] = "synthetic"
-    assert "The paper's accuracy" not in " ".join(prose.answer(two))
+    assert "The paper's accuracy" not in " ".join(summary_text.answer(two))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +139,7 @@ def test_the_answer_compares_with_the_paper_only_where_that_means_something(two)
 )
 def test_side_says_where_the_papers_accuracy_lies(two, low, high, expected):
     two[0].scores["metrics"]["accuracy"] |= {"low": low, "high": high}  # the paper's baseline: 0.604
-    assert prose.side(two[0]) == expected
+    assert summary_text.side(two[0]) == expected
 
 
 @pytest.mark.parametrize(
@@ -162,23 +165,23 @@ def test_a_gallery_of_other_weights_than_those_evaluated_is_refused(there, tmp_p
     shutil.rmtree(tmp_path / "one" / "gallery_test")
     shutil.copytree(there / "runs" / "two" / "gallery_test", tmp_path / "one" / "gallery_test")
     with pytest.raises(InputError, match=r"other weights.*gallery\.py --run"):
-        report_run.read(tmp_path / "one")
+        finished_run.read(tmp_path / "one")
 
 
 def test_a_run_without_its_gallery_is_refused_with_the_command_to_type(there, tmp_path):
     shutil.copytree(there / "runs" / "one", tmp_path / "one")
     (tmp_path / "one" / "gallery_test" / "maps.webp").unlink()
     with pytest.raises(InputError, match=r"maps\.webp: missing; make it with python scripts/gallery\.py --run"):
-        report_run.read(tmp_path / "one")
+        finished_run.read(tmp_path / "one")
 
 
 def test_synthetic_films_are_said_before_any_figure(two, tmp_path):
     two[0].scores["source"] = "synthetic"
-    report.write_page(tmp_path, two, "Title")
+    report_page.write_page(tmp_path, two, "Title")
     for text in (page_of(tmp_path), (tmp_path / "README.md").read_text()):
         assert "Synthetic films: these figures" in re.split(r"<table|\| ---|\d\.\d{3}", text)[0]
 
 
 @pytest.mark.parametrize("words", [["a"], ["a", "b"], ["a", "b", "c"]])
 def test_lists_read_as_one_says_them(words):
-    assert prose.listed(words) == {1: "a", 2: "a and b", 3: "a, b and c"}[len(words)]
+    assert summary_text.listed(words) == {1: "a", 2: "a and b", 3: "a, b and c"}[len(words)]

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.mass import InputError
-from scripts import arms, nets, paper, plan, reproduce
+from data_prep.core.errors import InputError
+from scripts import reproduce
+from scripts.evaluation import paper_results
+from scripts.experiments import matrix, plan
+from scripts.nets import definitions
 
 ROOT = Path(__file__).resolve().parent.parent
-CONTENT = arms.read_experiments()
+CONTENT = matrix.read_experiments()
 DATA = plan.Data("boxes", Path("sets/films/masses.csv"), "films")
 SCALED = CONTENT["budgets"]["scaled"]
 
@@ -36,21 +39,23 @@ def trained(steps) -> list[str]:
 
 def test_the_arms_of_tables_1_and_2_are_the_papers_rows():
     for table in (1, 2):
-        rows = [(row.net, row.augmented, row.context) for row in paper.VALIDATION if row.table == table]
+        rows = [(row.net, row.augmented, row.context) for row in paper_results.VALIDATION if row.table == table]
         shown = [CONTENT["arms"][name] for name in CONTENT["tables"][str(table)]]
         assert [(arm.net, arm.augmented, arm.context) for arm in shown] == rows
 
 
 def test_table_3_is_the_three_nets_as_the_paper_trained_them():
     shown = [CONTENT["arms"][name] for name in CONTENT["tables"]["3"]]
-    assert [arm.net for arm in shown] == list(paper.TEST)
+    assert [arm.net for arm in shown] == list(paper_results.TEST)
     assert all(arm.augmented and arm.context == "large" for arm in shown)
     assert [arm.start for arm in shown] == ["random", "pretrained", "pretrained"]
 
 
 def test_the_paper_budget_is_the_papers():
-    assert CONTENT["budgets"]["paper"]["epochs"] == {net: row.epochs for net, row in paper.TEST.items()}
-    assert "batch" not in CONTENT["budgets"]["paper"]
+    for step in steps_of(budget="paper"):
+        if step.net:
+            assert step.command[step.command.index("--epochs") + 1] == paper_results.TEST[step.net].epochs
+            assert "--batch" not in step.command
 
 
 def test_every_arm_that_is_named_exists_and_every_arm_is_shown():
@@ -132,6 +137,16 @@ def begin(name: str, **changes) -> Path:
     return folder
 
 
+def test_a_no_aug_arm_whose_images_were_mirrored_is_not_taken_for_the_papers():
+    """Runs begun before No Aug meant without mirroring do not say which they are: they mirrored."""
+    folder = plan.runs_folder(DATA, "scaled") / "baseline_noaug_seed1"
+    begin("baseline_noaug_seed1", data=str(DATA.folder("large_noaug")))
+    with pytest.raises(InputError, match=f"{folder}: was trained with augmented True, not False; rm -r"):
+        steps_of()
+    (folder / "run.json").write_text(json.dumps(json.loads((folder / "run.json").read_text()) | {"augmented": False}))
+    steps_of()
+
+
 def test_an_interrupted_arm_is_resumed():
     begin("baseline_seed1", iteration=7)
     (train,) = (step for step in steps_of(tables=[1]) if step.title == "baseline_seed1: train")
@@ -186,7 +201,7 @@ def test_every_command_of_the_plan_is_one_of_our_scripts():
     assert {step.command[0] for step in steps_of()} <= {
         f"{folder}/{path.name}" for folder in ("scripts", "data_prep") for path in (ROOT / folder).glob("*.py")
     }
-    assert all(step.net in ("", *nets.NETS) for step in steps_of())
+    assert all(step.net in ("", *definitions.NETS) for step in steps_of())
 
 
 def test_the_saliency_of_the_papers_three_nets_is_counted():

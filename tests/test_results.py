@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts import arms, metrics, paper, score_table
+from scripts.evaluation import evaluation_table, metrics, paper_results, predictions
 
 ROOT = Path(__file__).resolve().parent.parent
 REPRODUCTIONS = sorted(path.parent for path in (ROOT / "results").glob("*/*/table3.csv"))
@@ -38,7 +38,8 @@ def named(path: Path) -> str:
 def test_each_row_shown_is_its_runs_own(run):
     scores = json.loads((run / "metrics.json").read_text())
     cells = [
-        score_table.interval(*score_table.ends(scores, name)) for name in ("accuracy", "precision", "recall", "auc")
+        evaluation_table.interval(*evaluation_table.ends(scores, name))
+        for name in ("accuracy", "precision", "recall", "auc")
     ]
     (row,) = (
         line for line in (run.parent / "README.md").read_text().splitlines() if line.startswith(f"| [{run.name}]")
@@ -49,7 +50,7 @@ def test_each_row_shown_is_its_runs_own(run):
 @pytest.mark.parametrize("run", RUNS, ids=named)
 def test_each_runs_figures_follow_from_its_predictions(run):
     scores = json.loads((run / "metrics.json").read_text())
-    found = arms.read_predictions(run / "predictions.csv")
+    found = predictions.read_predictions(run / "predictions.csv")
     estimates = metrics.estimates(found.labels, found.probabilities, found.patients)
     for name, estimate in estimates.items():
         shown = scores["metrics"][name]
@@ -113,4 +114,4 @@ def test_the_readmes_training_times_are_the_benchmarks():
         ours, *others = (f"{np.median(seconds):.3f}" for seconds in row["seconds"].values())
         times = (f"{np.median(ratios):.2f}" for ratios in row["ratios"].values())
         cells = [ours, *(f"{seconds} ({ratio} times)" for seconds, ratio in zip(others, times, strict=True))]
-        assert f"| {paper.TITLES[net]}, {row['batch']} | {' | '.join(cells)} |" in README
+        assert f"| {paper_results.TITLES[net]}, {row['batch']} | {' | '.join(cells)} |" in README

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from data_prep import lmdb_io
-from data_prep.mass import InputError, run
-from scripts import chosen as choice
-from scripts import figures, nets, saliency
+from data_prep.core.errors import InputError, run
+from data_prep.database import lmdb_io
+from scripts import saliency
+from scripts.evaluation import plots, saliency_maps, selection
+from scripts.nets import definitions, inference
 from tests import made
 
 SPLITS = {"train": ["T0", "T1"], "val": ["V0", "V1", "V2", "V3"], "test": ["E0", "E1"]}
@@ -35,7 +36,7 @@ def there(workplace, monkeypatch):
 
 def inputs_of(net: str, data: Path, count: int = 2) -> np.ndarray:
     rng = np.random.default_rng(1)
-    return nets.preprocess(net, np.stack([made.film_crop(rng, i % 2) for i in range(count)]), data)
+    return inference.preprocess(net, np.stack([made.film_crop(rng, i % 2) for i in range(count)]), data)
 
 
 def largest_by_quadrant_and_channel(gradient: np.ndarray) -> list[tuple[int, int, int]]:
@@ -53,27 +54,27 @@ def largest_by_quadrant_and_channel(gradient: np.ndarray) -> list[tuple[int, int
 def test_gradient_equals_the_scores_change_when_a_pixel_is_nudged(net, of_class, workplace):
     caffe_net = made.random_net(net)
     inputs, step = inputs_of(net, workplace / "data" / "lmdb", 1), 0.5
-    gradient = saliency.gradient(caffe_net, inputs, np.array([of_class]))
+    gradient = saliency_maps.gradient(caffe_net, inputs, np.array([of_class]))
     assert gradient.shape == inputs.shape and gradient.dtype == np.float32
     errors = []
     for place in largest_by_quadrant_and_channel(gradient[0]):
         nudged = np.repeat(inputs, 2, axis=0)
         nudged[(0, *place)] += step
         nudged[(1, *place)] -= step
-        above, below = saliency.forward(caffe_net, nudged)[0][:, of_class]
+        above, below = saliency_maps.forward(caffe_net, nudged)[0][:, of_class]
         errors.append(abs((above - below) / (2 * step) / gradient[(0, *place)] - 1))
     # single precision and the kinks of ReLU and max pooling leave a few per cent; a slip of any kind leaves 100
     assert np.median(errors) < 0.04 and max(errors) < 0.25
 
 
-@pytest.mark.parametrize("net", nets.NETS)
+@pytest.mark.parametrize("net", definitions.NETS)
 def test_each_images_gradient_is_its_own_and_of_its_own_class(net, workplace):
     caffe_net = made.random_net(net)
     inputs, classes = inputs_of(net, workplace / "data" / "lmdb"), np.array([1, 0])
-    together = saliency.gradient(caffe_net, inputs, classes)
+    together = saliency_maps.gradient(caffe_net, inputs, classes)
     for image, of_class, expected in zip(inputs, classes, together, strict=True):
-        alone = saliency.gradient(caffe_net, image[None], np.array([of_class]))[0]
-        other = saliency.gradient(caffe_net, image[None], np.array([1 - of_class]))[0]
+        alone = saliency_maps.gradient(caffe_net, image[None], np.array([of_class]))[0]
+        other = saliency_maps.gradient(caffe_net, image[None], np.array([1 - of_class]))[0]
         scale = np.abs(expected).max()
         np.testing.assert_allclose(alone, expected, atol=1e-4 * scale)
         assert np.abs(other - expected).max() > 0.1 * scale
@@ -82,12 +83,12 @@ def test_each_images_gradient_is_its_own_and_of_its_own_class(net, workplace):
 def test_gradient_is_of_the_score_so_a_confident_net_has_one_too(workplace):
     caffe_net = made.random_net("baseline")
     inputs, classes = inputs_of("baseline", workplace / "data" / "lmdb"), np.array([0, 1])
-    unsure = saliency.gradient(caffe_net, inputs, classes)
+    unsure = saliency_maps.gradient(caffe_net, inputs, classes)
     for blob in caffe_net.params["score"]:
         blob.data[...] *= 1000
-    _, probabilities = saliency.forward(caffe_net, inputs)
+    _, probabilities = saliency_maps.forward(caffe_net, inputs)
     assert set(probabilities.ravel()) == {0, 1}, "the softmax must be saturated for this test"
-    np.testing.assert_allclose(saliency.gradient(caffe_net, inputs, classes), 1000 * unsure, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(saliency_maps.gradient(caffe_net, inputs, classes), 1000 * unsure, rtol=1e-3, atol=1e-6)
 
 
 def test_map_is_bright_only_where_the_net_looks(workplace):
@@ -96,7 +97,7 @@ def test_map_is_bright_only_where_the_net_looks(workplace):
     looked_at = np.zeros((28, 28), bool)
     looked_at[4:8, 18:22] = True  # of pool3, 8 input pixels a cell: rows 32 to 63, columns 144 to 175
     weights[:, :, ~looked_at] = 0
-    found = saliency.explain(caffe_net, inputs_of("baseline", workplace / "data" / "lmdb"), "malignant")
+    found = saliency_maps.explain(caffe_net, inputs_of("baseline", workplace / "data" / "lmdb"), "malignant")
     margin = 7  # the reach of three 3 x 3 convolutions at 1, 2 and 4 pixels a step
     inside = np.zeros((224, 224), bool)
     inside[32 - margin : 64 + margin, 144 - margin : 176 + margin] = True
@@ -111,7 +112,7 @@ def options(**changes) -> argparse.Namespace:
 
 
 def test_masses_are_picked_from_both_classes_in_turn_and_in_key_order(there):
-    chosen = choice.choose(options())
+    chosen = selection.choose(options())
     every = list(lmdb_io.records(chosen.data / "val"))
     by_class = {label: [record.key for record in every if record.label == label] for label in (0, 1)}
     picked = [record.key for record in saliency.pick(chosen, None, 5)]
@@ -121,7 +122,7 @@ def test_masses_are_picked_from_both_classes_in_turn_and_in_key_order(there):
 
 
 def test_named_masses_come_in_the_order_named_and_an_unknown_one_is_an_error(there):
-    chosen = choice.choose(options())
+    chosen = selection.choose(options())
     names = ["V2.LEFT_MLO.1", "V0.LEFT_CC.1"]
     assert [lmdb_io.mass_id_of(record.key) for record in saliency.pick(chosen, names, 5)] == names
     with pytest.raises(InputError, match=r"no mass E0\.LEFT_CC\.1 in val"):
@@ -150,7 +151,7 @@ def test_typed_command_writes_maps_that_belong_to_their_images(there, monkeypatc
 def test_outline_is_drawn_on_mass_and_map_where_it_is():
     image = np.full((1, 224, 224), 128, np.uint8)
     outline = np.array([[(60.0, 60), (180, 60), (180, 140), (60, 140)]])
-    figure = figures.saliency("", image, image.astype(float), [""], [""], outline)
+    figure = plots.saliency("", image, image.astype(float), [""], [""], outline)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)

@@ -6,9 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep import crops, lmdb_io, manifest
-from data_prep.mass import Box, Film, run
-from scripts import mass_place, nets, saliency, saliency_share, untrained
+from data_prep.core.errors import run
+from data_prep.core.records import Box, Film
+from data_prep.database import context_crops, lmdb_io, manifest
+from scripts import saliency, saliency_share
+from scripts.evaluation import saliency_maps, saliency_zones
+from scripts.nets import definitions, inference, random_init
 from tests import made
 
 SPLITS = {"train": ["T0", "T1"], "val": ["V0", "V1", "V2", "V3"], "test": ["E0", "E1"]}
@@ -49,9 +52,9 @@ def test_ellipse_is_where_the_mass_comes_to_lie_in_what_the_net_sees(split, wind
     rows, columns = np.mgrid[: FILM.height, : FILM.width] + 0.5
     (x, y), half_width, half_height = BOX.centre, BOX.width / 2, BOX.height / 2
     film = 200 * (((columns - x) / half_width) ** 2 + ((rows - y) / half_height) ** 2 <= 1)
-    record = crops.warp(film.astype(np.uint8), FILM, manifest.window_of(key, row, RECIPE))
-    seen = nets.centre_crop(record, size) > 100
-    inside = mass_place.radius(mass_place.box_corners([key], {"M_1": row}, RECIPE, size)[0], size) <= 1
+    record = context_crops.warp(film.astype(np.uint8), FILM, manifest.window_of(key, row, RECIPE))
+    seen = inference.centre_crop(record, size) > 100
+    inside = saliency_zones.radius(saliency_zones.box_corners([key], {"M_1": row}, RECIPE, size)[0], size) <= 1
     assert seen.any() and (seen & inside).sum() > 0.98 * (seen | inside).sum()
 
 
@@ -67,17 +70,17 @@ def test_weight_is_counted_in_the_zone_where_it_lies(zone, places):
     heat = np.zeros((224, 224))
     for column, row in places:
         heat[row, column] = 3
-    expected = [float(name == zone) for name in mass_place.ZONES]
-    assert mass_place.shares(heat, UPRIGHT).tolist() == expected
+    expected = [float(name == zone) for name in saliency_zones.ZONES]
+    assert saliency_zones.shares(heat, UPRIGHT).tolist() == expected
 
 
 def test_shares_sum_to_one_and_an_even_map_gives_each_zone_its_area():
     ellipse = np.pi * 50 * 30 / 224**2
-    shares = mass_place.shares(np.full((224, 224), 7.0), UPRIGHT)
+    shares = saliency_zones.shares(np.full((224, 224), 7.0), UPRIGHT)
     np.testing.assert_allclose(shares, [0.64 * ellipse, (1.44 - 0.64) * ellipse, 1 - 1.44 * ellipse], atol=5e-4)
     noise = np.random.default_rng(0).random((224, 224))
-    assert mass_place.shares(noise, UPRIGHT).sum() == pytest.approx(1)
-    assert np.isnan(mass_place.shares(np.zeros((224, 224)), UPRIGHT)).all()
+    assert saliency_zones.shares(noise, UPRIGHT).sum() == pytest.approx(1)
+    assert np.isnan(saliency_zones.shares(np.zeros((224, 224)), UPRIGHT)).all()
 
 
 def test_trained_shares_are_those_of_the_maps_that_saliency_draws(data, tmp_path, monkeypatch):
@@ -128,14 +131,14 @@ def test_dead_net_is_one_clear_line(data, tmp_path, monkeypatch, capsys):
     assert error.splitlines()[-1].endswith("the scores do not depend on the image, so the net is dead; train again")
 
 
-@pytest.mark.parametrize("net", nets.NETS)
+@pytest.mark.parametrize("net", definitions.NETS)
 def test_untrained_net_has_the_weights_that_its_training_starts_from(net):
     rng = np.random.default_rng(0)
     inputs = rng.normal(0, 40, (4, 3, *[224 if net != "alexnet" else 227] * 2)).astype(np.float32)
-    found, again, other = (untrained.load_untrained(net, seed, [inputs]) for seed in (1, 1, 2))
-    fillers = {layer.name: layer for layer in nets.read_prototxt(nets.prototxt(net, "train_val")).layer}
+    found, again, other = (random_init.load_untrained(net, seed, [inputs]) for seed in (1, 1, 2))
+    fillers = {layer.name: layer for layer in definitions.read_prototxt(definitions.prototxt(net, "train_val")).layer}
     for name, blobs in found.params.items():
-        if found.layer_dict[name].type not in untrained.FILLED:
+        if found.layer_dict[name].type not in random_init.FILLED:
             continue
         layer = fillers[name]
         param = layer.convolution_param if layer.HasField("convolution_param") else layer.inner_product_param
@@ -151,8 +154,8 @@ def test_untrained_net_has_the_weights_that_its_training_starts_from(net):
 
 def test_untrained_batch_norm_normalises_the_images_that_it_has_seen():
     inputs = np.random.default_rng(0).normal(20, 40, (8, 3, 224, 224)).astype(np.float32)
-    net = untrained.load_untrained("baseline", 1, [inputs])
-    saliency.forward(net, inputs)
+    net = random_init.load_untrained("baseline", 1, [inputs])
+    saliency_maps.forward(net, inputs)
     for name in ("bn1", "bn2", "bn3"):
         net.forward(end=name)
         found = net.blobs[name].data

@@ -5,9 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep.mass import InputError
-from scripts import caffe_runs, same_caffe, speed_worker
-from scripts.caffe_runs import in_caffe
+from data_prep.core.errors import InputError
+from scripts import same_caffe
+from scripts.benchmarks import compare_nets, engine_process
+from scripts.benchmarks.compare_nets import in_caffe
 from scripts.same_caffe import SAME_PASS, STOCK
 
 NET = "baseline"
@@ -17,14 +18,14 @@ NET = "baseline"
 def written(tmp_path_factory):
     """A folder with weights of the baseline and a pass of our Caffe, which stands for the other Caffe."""
     folder = tmp_path_factory.mktemp("written")
-    in_caffe(None, {}, caffe_runs.make_weights, NET, folder)
-    in_caffe(None, {}, caffe_runs.write_pass, NET, "TRAIN", folder)
+    in_caffe(None, {}, compare_nets.make_weights, NET, folder)
+    in_caffe(None, {}, compare_nets.write_pass, NET, "TRAIN", folder)
     return folder
 
 
 def off(folder) -> dict[str, set[str]]:
     """The arrays of each kind that are not the same in the written pass and in one in our Caffe."""
-    found = in_caffe(None, {}, caffe_runs.compare_pass, NET, "TRAIN", folder)
+    found = in_caffe(None, {}, compare_nets.compare_pass, NET, "TRAIN", folder)
     return {kind: {name for name, each in arrays.items() if each > SAME_PASS} for kind, arrays in found.items()}
 
 
@@ -56,21 +57,21 @@ def test_a_single_number_that_is_off_is_found(written):
     ],
 )
 def test_a_difference_is_relative_to_the_largest_number(one, other, wanted):
-    assert caffe_runs.difference(np.float32(one), np.float32(other)) == wanted
+    assert compare_nets.difference(np.float32(one), np.float32(other)) == wanted
 
 
 def test_an_array_that_only_one_caffe_has_is_an_error():
     with pytest.raises(KeyError, match="second"):
-        caffe_runs.differences({"first": np.ones(2)}, {"first": np.ones(2), "second": np.ones(2)})
+        compare_nets.differences({"first": np.ones(2)}, {"first": np.ones(2), "second": np.ones(2)})
 
 
 @pytest.mark.slow
 def test_one_seed_gives_the_same_bytes_and_another_rate_others(tmp_path):
-    in_caffe(None, {}, caffe_runs.make_weights, "googlenet", tmp_path)  # the smaller of the two with dropout
+    in_caffe(None, {}, compare_nets.make_weights, "googlenet", tmp_path)  # the smaller of the two with dropout
     digests = []
     for rate in (1e-3, 1e-3, 2e-3):
-        in_caffe(None, {}, caffe_runs.train, "googlenet", tmp_path, 2, rate, "trained.npz")
-        digests.append(caffe_runs.digest(tmp_path / "trained.npz"))
+        in_caffe(None, {}, compare_nets.train, "googlenet", tmp_path, 2, rate, "trained.npz")
+        digests.append(compare_nets.digest(tmp_path / "trained.npz"))
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -78,9 +79,9 @@ def test_the_way_apart_is_relative_to_the_way_from_the_start(tmp_path):
     start = {"fc 0": np.zeros(4, np.float32), "statistics of bn 0": np.zeros(1, np.float32)}
     one = {"fc 0": np.float32([3, 4, 0, 0]), "statistics of bn 0": np.float32([1e6])}
     other = {"fc 0": np.float32([3, 4, 0, 1]), "statistics of bn 0": np.float32([2e6])}
-    for name, arrays in ((caffe_runs.START, start), ("one.npz", one), ("other.npz", other)):
+    for name, arrays in ((compare_nets.START, start), ("one.npz", one), ("other.npz", other)):
         np.savez(tmp_path / name, **arrays)
-    assert caffe_runs.way_apart(tmp_path, "one.npz", "other.npz") == pytest.approx(1 / 5)
+    assert compare_nets.way_apart(tmp_path, "one.npz", "other.npz") == pytest.approx(1 / 5)
 
 
 def figures(pass_=0.0, losses=0.0, repeated=("a", "a")) -> dict:
@@ -109,7 +110,7 @@ def test_a_broken_bound_is_a_line_that_names_it(found, lines):
 
 
 def test_without_stock_caffe_the_script_says_what_to_type(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed_worker, "STOCK", tmp_path)
+    monkeypatch.setattr(engine_process, "STOCK", tmp_path)
     monkeypatch.setattr(sys, "argv", ["same_caffe.py"])
     with pytest.raises(InputError, match=r"setup\.sh --stock"):
         same_caffe.main()
@@ -125,7 +126,7 @@ def test_a_net_that_there_is_not_is_refused(monkeypatch):
 def test_our_baseline_computes_what_stock_caffes_does(tmp_path):
     if not STOCK.is_dir():
         pytest.skip("stock Caffe is not built: scripts/install/setup.sh --stock")
-    in_caffe(STOCK, {}, caffe_runs.make_weights, NET, tmp_path)
+    in_caffe(STOCK, {}, compare_nets.make_weights, NET, tmp_path)
     for phase in same_caffe.PASSES:
         found = same_caffe.compare_passes(NET, phase, tmp_path)
         assert all(each["largest"] <= SAME_PASS for each in found.values()), (phase, found)

@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.mass import InputError
-from scripts import nets, run_folder, several_gpus, snapshots, training
-from scripts.settings import Settings, parts_of
+from data_prep.core.errors import InputError
+from scripts.nets import definitions, device
+from scripts.nets.caffemodel import read_weights
+from scripts.training import loop, multi_gpu, run_folder, snapshots
+from scripts.training.settings import Settings, parts_of
 from tests import cpu_ranks, tiny_database
 
-caffe = nets.import_caffe()
+caffe = definitions.import_caffe()
 GOOGLENET = ("--net", "googlenet")
 
 
@@ -44,7 +46,7 @@ def start(*options, connect="connect"):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(nets.ROOT)},
+        env=os.environ | {"PYTHONPATH": str(definitions.ROOT)},
         start_new_session=True,
     )
 
@@ -67,11 +69,11 @@ def settings(**changes):
 
 def begin(folder, **changes):
     """Make the folder of a GoogLeNet run in which nothing is random but the first weights."""
-    train_val = nets.read_prototxt(nets.prototxt("googlenet", "train_val"))
+    train_val = definitions.read_prototxt(definitions.prototxt("googlenet", "train_val"))
     kept = [layer for layer in train_val.layer if layer.type != "Dropout"]  # in place: no name leads to it
     del train_val.layer[:]
     train_val.layer.extend(kept)
-    nets.data_layer(train_val, "TRAIN").transform_param.mirror = False
+    definitions.data_layer(train_val, "TRAIN").transform_param.mirror = False
     digest = json.loads(Path("data/lmdb/manifest.json").read_text())["digest"]
     run = settings(data_digest=digest, **changes)
     run_folder.create(folder, run, {"gpu": None, "command": "train.py"}, train_val)
@@ -81,7 +83,7 @@ def begin(folder, **changes):
 
 def weights_of(folder, iteration):
     """Return a snapshot's weights and biases as one vector."""
-    param = nets.read_weights(snapshots.file_of(folder, iteration, ".caffemodel"))
+    param = read_weights(snapshots.file_of(folder, iteration, ".caffemodel"))
     return np.concatenate([blob.data for layer in param.layer for blob in layer.blobs])
 
 
@@ -103,7 +105,7 @@ def undivided(tmp_path_factory, database):
         patch.chdir(root)
         folder = Path("runs/whole")
         begin(folder)
-        net = training.open_solver(folder, done=0).net
+        net = loop.open_solver(folder, done=0).net
         first = np.concatenate([blob.data.ravel() for blobs in net.params.values() for blob in blobs])
         status, _, err = train(*GOOGLENET, "--out", "runs/whole", "--resume")
         assert status == 0, err
@@ -137,8 +139,8 @@ def test_processes_together_read_the_records_of_one(processes, root):
         caffe.set_solver_rank(rank)
         try:
             run_folder.write_prototxts(Path(f"{count}"), settings(batch=6, parts=count))
-            train_val = nets.read_prototxt(Path(f"{count}") / run_folder.TRAIN_VAL)
-            layer = nets.data_layer(train_val, "TRAIN")
+            train_val = definitions.read_prototxt(Path(f"{count}") / run_folder.TRAIN_VAL)
+            layer = definitions.data_layer(train_val, "TRAIN")
             layer.transform_param.mirror = False
             Path("data.prototxt").write_text(f"layer {{ {layer} }}")
             net = caffe.Net("data.prototxt", caffe.TRAIN)
@@ -169,7 +171,7 @@ def test_dropout_of_each_process_is_its_own_and_the_same_again(root):
         caffe.set_solver_rank(rank)
         try:
             solver = caffe.get_solver("solver.prototxt")
-            step = training.stepper(solver, settings())
+            step = loop.stepper(solver, settings())
             return [step() and solver.net.blobs["drop"].data.tobytes() for _ in range(2)]
         finally:
             caffe.set_solver_rank(0)
@@ -261,7 +263,7 @@ def test_processes_end_with_their_parent(root):
 @pytest.mark.slow
 def test_divergence_stops_all_with_one_line(root):
     begin(Path("runs/first"))
-    net = training.open_solver(Path("runs/first"), done=0).net
+    net = loop.open_solver(Path("runs/first"), done=0).net
     *_, classifier = net.params.values()
     classifier[0].data[...] = np.nan
     net.save("nan.caffemodel")
@@ -287,9 +289,9 @@ def test_several_gpus_need_nccl(monkeypatch):
     """pycaffe has a class NCCL in any build; without the library it does nothing."""
     if caffe.has_nccl():
         pytest.skip("this Caffe has NCCL")
-    monkeypatch.setattr(nets, "tried", lambda typed: [0, 1])
+    monkeypatch.setattr(device, "usable_gpus", lambda typed: [0, 1])
     with pytest.raises(InputError, match="--gpu all: 2 GPUs need NCCL, and this Caffe is built without it"):
-        several_gpus.usable("all")
+        multi_gpu.usable("all")
 
 
 @pytest.mark.skipif(not caffe.has_nccl(), reason="this Caffe is built without NCCL")
@@ -303,10 +305,10 @@ def test_gpus_that_are_not_there(typed):
     if shutil.which("nvidia-smi"):
         pytest.skip("for machines without a GPU")
     with pytest.raises(InputError, match=f"--gpu {typed}: (this Caffe is built without CUDA|no driver for CUDA 13)"):
-        several_gpus.usable(typed)
+        multi_gpu.usable(typed)
 
 
 @pytest.mark.parametrize("typed", ["", "0,", "a", "0 1", "-1"])
 def test_what_is_no_list_of_gpus(typed):
     with pytest.raises(InputError, match="give the id of a GPU"):
-        several_gpus.usable(typed)
+        multi_gpu.usable(typed)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.mass import Box, Film, InputError, Mass
-from data_prep.split import read_split, split_patients, write_split
+from data_prep.core.errors import InputError
+from data_prep.core.records import Box, Film, Mass
+from data_prep.database.split import read_split, split_patients, write_split
 
 
 def make_mass(patient: str, number: int, pathology: str) -> Mass:

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from data_prep import summary
-from data_prep.mass import Box, Film, Mass
+from data_prep.core.records import Box, Film, Mass
+from data_prep.database import build_summary
 
 
 def lesion(patient: str, view: str, reason: str = "", number: int = 1) -> Mass:
@@ -27,8 +27,8 @@ LESIONS = [
 
 
 def test_every_column_of_the_account_adds_up():
-    account = summary.account(LESIONS)
-    for unit in summary.UNITS:
+    account = build_summary.account(LESIONS)
+    for unit in build_summary.UNITS:
         found, *left_out, used = (row[unit] for row in account.values())
         assert found == sum(left_out) + used
     assert account["found"] == {"lesions": 8, "images": 6, "patients": 4}
@@ -36,18 +36,18 @@ def test_every_column_of_the_account_adds_up():
 
 
 def test_an_image_left_out_is_counted_under_its_lesions_reason_or_under_several():
-    account = summary.account(LESIONS)
+    account = build_summary.account(LESIONS)
     assert account["not a mass"] == {"lesions": 3, "images": 2, "patients": 1}
     assert account["no outline"] == {"lesions": 2, "images": 1, "patients": 0}
     assert account["pathology unproven or unknown"] == {"lesions": 1, "images": 0, "patients": 0}
-    assert account[summary.SEVERAL] == {"lesions": 0, "images": 1, "patients": 1}
+    assert account[build_summary.SEVERAL] == {"lesions": 0, "images": 1, "patients": 1}
 
 
 def test_the_printed_rows_add_up_from_the_papers_numbers_to_those_used():
     split = {"A": "train", "D": "test"}
     used = [mass for mass in LESIONS if not mass.reason]
-    text = summary.render(
-        summary.counts(used, split, dict.fromkeys(("train", "val", "test"), 1)), summary.account(LESIONS)
+    text = build_summary.render(
+        build_summary.counts(used, split, dict.fromkeys(("train", "val", "test"), 1)), build_summary.account(LESIONS)
     )
     rows = re.findall(r"^(the paper|more here than there|[-=] \D+?) {2,}\S+ +(\S+) +(\S+)$", text, re.MULTILINE)
     for column, paper in ((1, 1820), (2, 997)):

@@ -17,8 +17,10 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import ddsm, density, lesion, ljpeg, phantom, synthetic
-from data_prep.mass import InputError
+from data_prep.core.errors import InputError
+from data_prep.formats import ljpeg, optical_density
+from data_prep.sources import ddsm
+from data_prep.synthesis import breast_phantom, ddsm_set, lesions
 
 PATIENTS, RESOLUTION = 15, 200.0
 
@@ -27,7 +29,7 @@ PATIENTS, RESOLUTION = 15, 200.0
 def films(tmp_path_factory) -> Path:
     """A whole small set."""
     folder = tmp_path_factory.mktemp("made") / "synthetic"
-    assert synthetic.ensure(folder, PATIENTS, seed=5, resolution=RESOLUTION)
+    assert ddsm_set.ensure(folder, PATIENTS, seed=5, resolution=RESOLUTION)
     return folder
 
 
@@ -98,31 +100,33 @@ def test_calibrated_films_have_a_dark_background_and_breast_in_mid_range(masses)
 
 def test_one_film_looks_alike_through_every_scanner():
     rng = np.random.default_rng(3)
-    anatomy = phantom.draw_anatomy(rng)
-    film = phantom.develop(phantom.draw_view(anatomy, "MLO", rng), anatomy, "LEFT", 0.2, rng)
+    anatomy = breast_phantom.draw_anatomy(rng)
+    film = breast_phantom.develop(breast_phantom.draw_view(anatomy, "MLO", rng), anatomy, "LEFT", 0.2, rng)
     looks = []
-    for scanner in synthetic.SCANNERS:
-        grey = synthetic.digitize(film, scanner, rng)
+    for scanner in ddsm_set.SCANNERS:
+        grey = ddsm_set.digitize(film, scanner, rng)
         assert grey.max() < 2**scanner.bits
-        calibration = density.SCANNER[scanner.letter, scanner.digitizer.split()[0]]
-        looks.append(density.grey_to_8bit(grey, calibration).astype(float))
+        calibration = optical_density.SCANNER[scanner.letter, scanner.digitizer.split()[0]]
+        looks.append(optical_density.grey_to_8bit(grey, calibration).astype(float))
     for look in looks[1:]:
         assert abs(look.mean() - looks[0].mean()) < 0.5
         assert np.abs(look - looks[0]).mean() < 1.5
 
 
-@pytest.mark.parametrize("scanner", synthetic.SCANNERS, ids=lambda scanner: f"{scanner.letter} {scanner.digitizer}")
+@pytest.mark.parametrize("scanner", ddsm_set.SCANNERS, ids=lambda scanner: f"{scanner.letter} {scanner.digitizer}")
 def test_scanners_invert_their_calibration(scanner):
-    densities = np.linspace(density.OD_MIN, density.OD_MAX, 200)
-    calibration = density.SCANNER[scanner.letter, scanner.digitizer.split()[0]]
-    np.testing.assert_allclose(density.optical_density(scanner.grey(densities), calibration), densities, atol=1e-6)
+    densities = np.linspace(optical_density.OD_MIN, optical_density.OD_MAX, 200)
+    calibration = optical_density.SCANNER[scanner.letter, scanner.digitizer.split()[0]]
+    np.testing.assert_allclose(
+        optical_density.optical_density(scanner.grey(densities), calibration), densities, atol=1e-6
+    )
 
 
 @pytest.mark.slow
 def test_the_same_seed_makes_the_same_bytes_whatever_the_workers(tmp_path):
-    synthetic.ensure(tmp_path / "one", 3, 9, 400, workers=1)
-    synthetic.ensure(tmp_path / "three", 3, 9, 400, workers=3)
-    synthetic.ensure(tmp_path / "other", 3, 10, 400)
+    ddsm_set.ensure(tmp_path / "one", 3, 9, 400, workers=1)
+    ddsm_set.ensure(tmp_path / "three", 3, 9, 400, workers=3)
+    ddsm_set.ensure(tmp_path / "other", 3, 10, 400)
     one = contents(tmp_path / "one")
     assert one == contents(tmp_path / "three")
     assert one.keys() != contents(tmp_path / "other").keys() or one != contents(tmp_path / "other")
@@ -131,7 +135,7 @@ def test_the_same_seed_makes_the_same_bytes_whatever_the_workers(tmp_path):
 @pytest.mark.slow
 def test_a_patient_is_the_same_at_any_resolution(tmp_path):
     for resolution in (400, 100):
-        synthetic.ensure(tmp_path / str(resolution), 2, 1, resolution)
+        ddsm_set.ensure(tmp_path / str(resolution), 2, 1, resolution)
     coarse, fine = (ddsm.masses(tmp_path / name) for name in ("400", "100"))
     for one, other in zip(coarse, fine, strict=True):
         assert one.mass_id == other.mass_id and one.margins == other.margins
@@ -143,27 +147,27 @@ def test_a_patient_is_the_same_at_any_resolution(tmp_path):
 
 def test_a_set_that_is_there_is_kept_and_another_refused(films, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in films.rglob("*")}
-    assert not synthetic.ensure(films)
-    assert not synthetic.ensure(films, PATIENTS, 5, RESOLUTION)
+    assert not ddsm_set.ensure(films)
+    assert not ddsm_set.ensure(films, PATIENTS, 5, RESOLUTION)
     assert {path: path.stat().st_mtime_ns for path in films.rglob("*")} == before
     for wrong in ({"patients": PATIENTS + 1}, {"seed": 6}, {"resolution": 100.0}):
         with pytest.raises(InputError, match="holds the set patients 15"):
-            synthetic.ensure(films, **wrong)
+            ddsm_set.ensure(films, **wrong)
 
 
 def test_a_set_of_an_older_drawing_is_refused(films, tmp_path):
-    record = json.loads((films / synthetic.RECORD).read_text())
-    (tmp_path / synthetic.RECORD).write_text(json.dumps(record | {"drawing": synthetic.DRAWING - 1}))
+    record = json.loads((films / ddsm_set.RECORD).read_text())
+    (tmp_path / ddsm_set.RECORD).write_text(json.dumps(record | {"drawing": ddsm_set.DRAWING - 1}))
     with pytest.raises(InputError, match="drawing"):
-        synthetic.ensure(tmp_path)
+        ddsm_set.ensure(tmp_path)
 
 
 @pytest.mark.parametrize("record", [None, "", "{", "[1, 2]", "null"])
 def test_a_folder_that_is_not_a_whole_set_is_refused(tmp_path, record):
     if record is not None:
-        (tmp_path / synthetic.RECORD).write_text(record)
+        (tmp_path / ddsm_set.RECORD).write_text(record)
     with pytest.raises(InputError):
-        synthetic.ensure(tmp_path)
+        ddsm_set.ensure(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -171,17 +175,17 @@ def test_a_folder_that_is_not_a_whole_set_is_refused(tmp_path, record):
 )
 def test_senseless_parameters_are_refused(tmp_path, wrong):
     with pytest.raises(InputError):
-        synthetic.ensure(tmp_path / "set", **wrong)
+        ddsm_set.ensure(tmp_path / "set", **wrong)
     assert not list(tmp_path.iterdir())
 
 
 def test_made_films_are_known_wherever_they_are_moved(films, tmp_path, shared):
     case = next(films.glob("cases/*"))
     shutil.copytree(case, tmp_path / "cancers" / "my_film")
-    assert synthetic.is_synthetic(films) and synthetic.is_synthetic(films / "cases")
-    assert synthetic.is_synthetic(tmp_path)
-    assert not synthetic.is_synthetic(shared / "ddsm_samples")
-    assert not synthetic.is_synthetic(tmp_path / "absent")
+    assert ddsm_set.is_synthetic(films) and ddsm_set.is_synthetic(films / "cases")
+    assert ddsm_set.is_synthetic(tmp_path)
+    assert not ddsm_set.is_synthetic(shared / "ddsm_samples")
+    assert not ddsm_set.is_synthetic(tmp_path / "absent")
 
 
 @pytest.mark.slow
@@ -202,7 +206,7 @@ def test_an_interrupted_set_is_not_taken_for_whole(tmp_path, how):
     finally:
         if group_lives(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
-    assert synthetic.ensure(folder, 1, resolution=400.0)
+    assert ddsm_set.ensure(folder, 1, resolution=400.0)
     assert len(list(folder.glob("cases/*"))) == 1
     assert not working.exists()
 
@@ -231,16 +235,16 @@ def test_the_command_says_in_one_line_why_it_cannot(films):
 
 
 @pytest.fixture(scope="module")
-def drawn_masses() -> dict[bool, list[lesion.Lesion]]:
+def drawn_masses() -> dict[bool, list[lesions.Lesion]]:
     rng = np.random.default_rng(0)
-    return {malignant: [lesion.draw_mass(rng, malignant) for _ in range(1500)] for malignant in (True, False)}
+    return {malignant: [lesions.draw_mass(rng, malignant) for _ in range(1500)] for malignant in (True, False)}
 
 
 def test_descriptors_go_with_pathology_and_overlap(drawn_masses):
     margins = {malignant: Counter(each.margins for each in group) for malignant, group in drawn_masses.items()}
     assert margins[True]["SPICULATED"] > 10 * margins[False]["SPICULATED"] > 0
     assert margins[False]["CIRCUMSCRIBED"] > 5 * margins[True]["CIRCUMSCRIBED"] > 0
-    assert all(margins[malignant][name] for malignant in (True, False) for name in lesion.MARGINS)
+    assert all(margins[malignant][name] for malignant in (True, False) for name in lesions.MARGINS)
     assert {each.pathology for each in drawn_masses[True]} == {"MALIGNANT"}
     assert {each.pathology for each in drawn_masses[False]} == {"BENIGN", "BENIGN_WITHOUT_CALLBACK"}
     assert {each.assessment for each in drawn_masses[True]} == {4, 5}
@@ -258,20 +262,20 @@ def test_no_single_descriptor_settles_the_class(drawn_masses):
     assert 0.75 < right / 3000 < 0.92
 
 
-def flat_view() -> phantom.View:
+def flat_view() -> breast_phantom.View:
     """Fat of full thickness, 120 mm square."""
-    shape = (round(120 / phantom.GRID),) * 2
+    shape = (round(120 / breast_phantom.GRID),) * 2
     ones, none = np.ones(shape, np.float32), np.zeros(shape, np.float32)
-    return phantom.View("CC", ones.copy(), ones, 60 * ones, none, none, (120.0, 60.0))
+    return breast_phantom.View("CC", ones.copy(), ones, 60 * ones, none, none, (120.0, 60.0))
 
 
-def share_beyond_the_outline(each: lesion.Lesion, seed: int) -> float:
+def share_beyond_the_outline(each: lesions.Lesion, seed: int) -> float:
     """Of the attenuation that a mass adds, how much lies outside its outline."""
     view = flat_view()
-    outline = lesion.draw(view, each, (60.0, 60.0), np.random.default_rng(seed))
+    outline = lesions.draw(view, each, (60.0, 60.0), np.random.default_rng(seed))
     added = np.clip(view.attenuation - 1, 0, None)
     inside = np.zeros(added.shape, np.uint8)
-    cv2.fillPoly(inside, [np.rint(outline / phantom.GRID).astype(np.int32)], 1)
+    cv2.fillPoly(inside, [np.rint(outline / breast_phantom.GRID).astype(np.int32)], 1)
     return added[inside == 0].sum() / added.sum()
 
 
@@ -290,7 +294,7 @@ def test_subtle_masses_are_fainter(drawn_masses):
     for number, each in enumerate(drawn_masses[False][:300]):
         if each.subtlety in peaks and each.shape == "OVAL":
             view = flat_view()
-            lesion.draw(view, replace(each, calcification=""), (60.0, 60.0), np.random.default_rng(number))
+            lesions.draw(view, replace(each, calcification=""), (60.0, 60.0), np.random.default_rng(number))
             peaks[each.subtlety].append(np.percentile(view.attenuation, 99.9) - 1)
     assert 2 * np.median(peaks[1]) < np.median(peaks[5])
 
@@ -301,22 +305,22 @@ def test_the_label_is_never_on_the_breast(projection, side):
     labelled = 0
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        view = phantom.draw_view(phantom.draw_anatomy(rng), projection, rng)
+        view = breast_phantom.draw_view(breast_phantom.draw_anatomy(rng), projection, rng)
         film = np.full(view.skin.shape, 3, np.float32)
-        phantom._mark(film, view, side, phantom.GRID, rng)
+        breast_phantom._mark(film, view, side, breast_phantom.GRID, rng)
         marked = film < 2.9
         marked[marked.all(axis=1)] = False  # a film's clear edge, which goes over its whole width
         breast = view.skin > 0 if side == "LEFT" else view.skin[:, ::-1] > 0
         assert not (marked & breast).any()
-        labelled += marked.sum() * phantom.GRID**2 > 50
+        labelled += marked.sum() * breast_phantom.GRID**2 > 50
     assert labelled >= 7
 
 
 def test_texture_has_the_power_law_asked_for():
-    field = phantom.power_law((512, 512), 3.0, np.random.default_rng(0))
+    field = breast_phantom.power_law((512, 512), 3.0, np.random.default_rng(0))
     window = np.outer(np.hanning(512), np.hanning(512))
     power = np.abs(np.fft.rfft2(field * window)) ** 2
-    frequency = np.hypot(np.fft.fftfreq(512)[:, None], np.fft.rfftfreq(512)) / phantom.GRID
+    frequency = np.hypot(np.fft.fftfreq(512)[:, None], np.fft.rfftfreq(512)) / breast_phantom.GRID
     bins = np.geomspace(0.1, 2, 12)
     means = [power[(frequency >= a) & (frequency < b)].mean() for a, b in pairwise(bins)]
     slope = np.polyfit(np.log(np.sqrt(bins[1:] * bins[:-1])), np.log(means), 1)[0]
@@ -327,14 +331,14 @@ def test_texture_has_the_power_law_asked_for():
 def test_chain_codes_come_back_as_the_outline(step):
     angles = np.linspace(0, 2 * np.pi, 100, endpoint=False)
     circle = np.stack([100 + 60 * np.cos(angles), 90 + 60 * np.sin(angles)], axis=1)
-    points = ddsm.decode_chain(synthetic.chain_code(circle, (300, 300), step))
+    points = ddsm.decode_chain(ddsm_set.chain_code(circle, (300, 300), step))
     np.testing.assert_array_equal(points[0], points[-1])
     np.testing.assert_allclose(np.hypot(*(points - (100, 90)).T), 60, atol=1.5 * step)
 
 
 def test_an_outline_that_leaves_the_film_is_cut_at_its_edge():
     square = np.array([[-30.0, 20], [40, 20], [40, 90], [-30, 90]])
-    points = ddsm.decode_chain(synthetic.chain_code(square, (80, 60), 2))
+    points = ddsm.decode_chain(ddsm_set.chain_code(square, (80, 60), 2))
     assert points.min(axis=0).tolist() == [0, 20]
     assert (points.max(axis=0) < (60, 80)).all()
     np.testing.assert_array_equal(points[0], points[-1])

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import cbis, ddsm, manifest, synthetic, synthetic_cbis
+from data_prep.database import manifest
+from data_prep.sources import cbis_ddsm, ddsm
+from data_prep.synthesis import cbis_set, ddsm_set
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
@@ -23,7 +25,7 @@ def run(script: str, *args) -> str:
 @pytest.fixture(scope="module")
 def films(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("films") / "ddsm"
-    synthetic.ensure(folder, patients=48, resolution=400)
+    ddsm_set.ensure(folder, patients=48, resolution=400)
     return folder
 
 
@@ -35,7 +37,7 @@ def archive(films) -> Path:
 
 def test_masses_and_films_are_those_of_the_case_folders(films, archive):
     theirs = [mass for mass in ddsm.masses(films) if not mass.reason]
-    ours = cbis.masses(archive)
+    ours = cbis_ddsm.masses(archive)
     assert len(ours) == len(theirs)
     by_box = {(mass.film.width, mass.film.height, mass.view, mass.box): mass for mass in theirs}
     used = [mass for mass in ours if not mass.reason]
@@ -44,15 +46,15 @@ def test_masses_and_films_are_those_of_the_case_folders(films, archive):
     for mass in exact[:20]:
         other = by_box[mass.film.width, mass.film.height, mass.view, mass.box]
         assert (mass.pathology, mass.shape, mass.margins) == (other.pathology, other.shape, other.margins)
-        difference = cbis.load_film(mass.film).astype(int) - ddsm.load_film(other.film)
+        difference = cbis_ddsm.load_film(mass.film).astype(int) - ddsm.load_film(other.film)
         assert np.abs(difference).max() <= 1
 
 
 def test_every_habit_of_the_archive_occurs_and_only_the_wrong_aspect_costs_masses(films, archive):
-    jobs = synthetic_cbis.film_jobs([mass for mass in ddsm.masses(films) if not mass.reason])
-    assert {habit for job in jobs for habit in job.habits} == set(synthetic_cbis.HABITS)
-    assert {job.layout for job in jobs} == set(synthetic_cbis.LAYOUTS)
-    reasons = [mass.reason for mass in cbis.masses(archive) if mass.reason]
+    jobs = cbis_set.film_jobs([mass for mass in ddsm.masses(films) if not mass.reason])
+    assert {habit for job in jobs for habit in job.habits} == set(cbis_set.HABITS)
+    assert {job.layout for job in jobs} == set(cbis_set.LAYOUTS)
+    reasons = [mass.reason for mass in cbis_ddsm.masses(archive) if mass.reason]
     assert len(reasons) == sum(job.habits.count("another aspect") for job in jobs)
     assert all(reason.startswith("mask of another aspect: ") for reason in reasons)
 

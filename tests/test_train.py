@@ -14,15 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import lmdb_io, manifest
-from scripts import nets, run_folder, snapshots
-from scripts.settings import Settings
+from data_prep.database import lmdb_io, manifest
+from scripts.nets import caffemodel, definitions, inference
+from scripts.training import run_folder, snapshots
+from scripts.training.settings import Settings
 from tests import tiny_database
 
-SCRIPT = nets.ROOT / "scripts" / "train.py"
+SCRIPT = definitions.ROOT / "scripts" / "train.py"
 # The same script, saving after every evaluation: as a run does whose evaluations lie more than a minute apart.
 SAVING = (
-    "import sys; from scripts import train, training; training.SNAPSHOT_SECONDS = 0; sys.exit(train.run(train.main))"
+    "import sys; from scripts import train; from scripts.training import loop; loop.SNAPSHOT_SECONDS = 0; "
+    "sys.exit(train.run(train.main))"
 )
 GOOGLENET = ("--net", "googlenet", "--from-scratch", "--batch", "2")
 
@@ -48,7 +50,7 @@ def start(root, *options, saving=False):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(nets.ROOT)},
+        env=os.environ | {"PYTHONPATH": str(definitions.ROOT)},
     )
 
 
@@ -101,7 +103,7 @@ def test_run_says_where_its_weights_are_and_what_is_next(run):
     folder, out = run
     weights = "runs/baseline/snapshot_iter_5.caffemodel"
     assert out.splitlines()[-1] == f"{weights}: finished; next: python scripts/eval.py --weights {weights}"
-    assert nets.newest_snapshot(folder.parent) == folder / "snapshot_iter_5.caffemodel"
+    assert caffemodel.newest_snapshot(folder.parent) == folder / "snapshot_iter_5.caffemodel"
 
 
 @pytest.mark.slow
@@ -115,13 +117,45 @@ def test_log_has_a_row_an_epoch_and_the_output_repeats_it(run):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("rotations", "mirrored"), [(5, True), (0, False)])
+def test_images_are_mirrored_only_where_the_training_set_is_augmented(root, rotations, mirrored):
+    """The paper's Aug is rotation, cropping and mirroring (section 4.2): No Aug is none of them."""
+    tiny_database.make(root / "data" / "own", train=2, val=2, rotations=rotations)
+    status, _, err = train(root, "--net", "baseline", "--data", "data/own", "--batch", "2", "--iterations", "1")
+    assert status == 0, err
+    folder = root / "runs" / "baseline"
+    net = definitions.read_prototxt(folder / run_folder.TRAIN_VAL)
+    assert definitions.data_layer(net, "TRAIN").transform_param.mirror == mirrored
+    assert ("No Aug" in (folder / run_folder.TRAIN_VAL).read_text()) == (not mirrored)
+    assert json.loads((folder / "run.json").read_text())["augmented"] == mirrored
+
+
+@pytest.mark.slow
+def test_without_mirroring_and_random_crops_every_pass_shows_the_stored_images(root, monkeypatch):
+    """AlexNet takes the stored 227 pixels whole: nothing random is left in its No Aug training images."""
+    tiny_database.make(root / "data" / "own", train=3, val=2, rotations=0)
+    status, _, err = train(
+        root, "--net", "alexnet", "--from-scratch", "--data", "data/own", "--batch", "3", "--iterations", "1"
+    )
+    assert status == 0, err
+    monkeypatch.chdir(root)
+    caffe = definitions.import_caffe()
+    net = caffe.Net(f"runs/alexnet/{run_folder.TRAIN_VAL}", caffe.TRAIN)
+    stored = np.stack([record.image for record in lmdb_io.records(root / "data" / "own" / "train")])
+    wanted = inference.preprocess("alexnet", stored, root / "data" / "own")
+    for _ in range(4):
+        net.forward(end="data")
+        np.testing.assert_array_equal(net.blobs["data"].data, wanted)
+
+
+@pytest.mark.slow
 def test_logged_validation_is_that_of_the_deploy_net(run, database):
     """The last row against another way to it: deploy net, our preprocessing, each validation record once."""
     folder, _ = run
     records = list(lmdb_io.records(database / "val"))
     images, labels = np.stack([record.image for record in records]), np.array([record.label for record in records])
-    net = nets.load_deploy("baseline", folder / "snapshot_iter_5.caffemodel")
-    probabilities = nets.predict(net, nets.preprocess("baseline", images, database))
+    net = inference.load_deploy("baseline", folder / "snapshot_iter_5.caffemodel")
+    probabilities = inference.predict(net, inference.preprocess("baseline", images, database))
     row = log(folder)[-1]
     assert float(row["val_accuracy"]) == pytest.approx(np.mean(probabilities.argmax(axis=1) == labels), abs=1e-6)
     of_label = probabilities[np.arange(len(labels)), labels].clip(min=np.finfo(np.float32).tiny)
@@ -207,12 +241,12 @@ def test_stopped_and_resumed_run_equals_one_that_never_stopped(net, sent, root):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_stop_within_an_evaluation_saves_when_it_is_done(sent, root):
     code = (
-        "import os, sys; from scripts import train, training; evaluate = training.evaluate; "
-        f"training.evaluate = lambda *given: os.kill(os.getpid(), {int(sent)}) or evaluate(*given); "
+        "import os, sys; from scripts import train; from scripts.training import loop; evaluate = loop.evaluate; "
+        f"loop.evaluate = lambda *given: os.kill(os.getpid(), {int(sent)}) or evaluate(*given); "
         "sys.exit(train.run(train.main))"
     )
     command = [sys.executable, "-c", code, "--net", "baseline", "--batch", "2", "--iterations", "50"]
-    environment = os.environ | {"PYTHONPATH": str(nets.ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(definitions.ROOT)}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 128 + sent, done.stderr
     folder = root / "runs" / "baseline"
@@ -285,9 +319,9 @@ def test_evaluations_follow_the_end_of_each_epoch():
 def test_from_scratch_frees_every_layer(tmp_path):
     run_folder.write_prototxts(tmp_path / "held", settings())
     run_folder.write_prototxts(tmp_path / "free", settings(from_scratch=True))
-    held, free = (nets.read_prototxt(tmp_path / name / "train_val.prototxt") for name in ("held", "free"))
+    held, free = (definitions.read_prototxt(tmp_path / name / "train_val.prototxt") for name in ("held", "free"))
     assert {tuple(param.lr_mult for param in layer.param) for layer in free.layer if layer.param} == {(1, 2)}
-    assert len(nets.slow_layers(held)) == 45
+    assert len(definitions.slow_layers(held)) == 45
     for layer in (*held.layer, *free.layer):
         for param in layer.param:
             param.lr_mult = 0
@@ -298,12 +332,12 @@ def test_run_files_hold_the_settings(tmp_path):
     run_folder.write_prototxts(
         tmp_path, settings(net="baseline", data="data/small", weights="weights/x.caffemodel", seed=7)
     )
-    net = nets.read_prototxt(tmp_path / "train_val.prototxt")
+    net = definitions.read_prototxt(tmp_path / "train_val.prototxt")
     for phase, split, batch in (("TRAIN", "train", 4), ("TEST", "val", 6)):
-        layer = nets.data_layer(net, phase)
+        layer = definitions.data_layer(net, phase)
         assert (layer.data_param.source, layer.data_param.batch_size) == (f"data/small/{split}", batch)
         assert layer.transform_param.mean_file == "data/small/mean.binaryproto"
-    solver = nets.read_prototxt(tmp_path / "solver.prototxt", "SolverParameter")
+    solver = definitions.read_prototxt(tmp_path / "solver.prototxt", "SolverParameter")
     assert (solver.max_iter, list(solver.test_iter), solver.random_seed) == (8, [1], 7)
     assert list(solver.weights) == ["weights/x.caffemodel"]
     assert solver.net == str(tmp_path / "train_val.prototxt")
@@ -315,12 +349,12 @@ def test_divided_batch_keeps_rate_and_length(tmp_path):
     run_folder.write_prototxts(tmp_path / "whole", settings())
     run_folder.write_prototxts(tmp_path / "divided", settings(parts=4))
     nets_, solvers = (
-        [nets.read_prototxt(tmp_path / name / file, message) for name in ("whole", "divided")]
+        [definitions.read_prototxt(tmp_path / name / file, message) for name in ("whole", "divided")]
         for file, message in (("train_val.prototxt", "NetParameter"), ("solver.prototxt", "SolverParameter"))
     )
-    assert [nets.data_layer(net, "TRAIN").data_param.batch_size for net in nets_] == [4, 1]
+    assert [definitions.data_layer(net, "TRAIN").data_param.batch_size for net in nets_] == [4, 1]
     assert [solver.iter_size for solver in solvers] == [1, 4]
-    nets.data_layer(nets_[1], "TRAIN").data_param.batch_size = 4
+    definitions.data_layer(nets_[1], "TRAIN").data_param.batch_size = 4
     for solver in solvers:
         solver.ClearField("iter_size")
         for name in ("net", "snapshot_prefix"):
@@ -338,7 +372,7 @@ def test_weights_are_where_training_starts(root):
     assert status == 0, err
     assert out.splitlines()[0] == f"{first}: fills 58 layers; at random start: none"
     one, other = (
-        nets.load_deploy("googlenet", root / "runs" / name / "snapshot_iter_1.caffemodel")
+        inference.load_deploy("googlenet", root / "runs" / name / "snapshot_iter_1.caffemodel")
         for name in ("first", "googlenet")
     )
     filters = [net.params["conv1/7x7_s2"][0].data for net in (one, other)]
@@ -438,7 +472,7 @@ def test_resumed_run_keeps_its_settings_place_and_data(run, tmp_path):
 @pytest.mark.slow
 def test_divergence_stops_the_run(run, root):
     folder, _ = run
-    param = nets.read_snapshot(folder / "snapshot_iter_5.caffemodel")
+    param = caffemodel.read_snapshot(folder / "snapshot_iter_5.caffemodel")
     score = next(layer for layer in param.layer if layer.name == "score")
     score.blobs[0].data[:] = np.full(128, np.nan)
     path = root / "nan.caffemodel"

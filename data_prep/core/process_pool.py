@@ -1,0 +1,106 @@
+"""Worker processes for films, as many as there are cores: one pool that survives neither its work nor its parent.
+
+The workers of concurrent.futures' own process pool share one pipe, and its reader waits for ever for the rest of a
+result that a worker was sending when the kernel killed it for want of memory. Here each worker has a pipe of its own,
+which ends with it.
+"""
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+
+import cv2
+
+from data_prep.core.errors import InputError
+
+# a fresh server process: forking this one, which may run Caffe's and OpenCV's threads, could deadlock
+CONTEXT = get_context("forkserver")
+
+
+@contextmanager
+def worker_pool(workers: int) -> Iterator[Executor]:
+    """Yield a pool of processes; what waits when the block ends is dropped.
+
+    InputError when one of them dies (in the block: BrokenProcessPool) or has too little memory, or `workers` is none.
+    """
+    if workers < 1:
+        raise InputError(f"--workers {workers}: give 1 or more")
+    try:
+        with _WorkerPool(workers) as pool:
+            yield pool
+    except BrokenProcessPool:
+        raise InputError("a worker process died, perhaps for want of memory; try again with fewer --workers") from None
+    except (MemoryError, cv2.error) as error:
+        if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
+            raise
+        raise InputError("too little memory for the films in work; try again with fewer --workers") from None
+
+
+class _WorkerPool(ThreadPoolExecutor):
+    """As many threads as worker processes: each hands its job to a worker that is idle and waits for the result."""
+
+    def __init__(self, workers: int):
+        super().__init__(workers)
+        # imported once, by the server: its workers share the memory, and begin at once
+        CONTEXT.set_forkserver_preload([name for name in sys.modules if name.startswith("data_prep.")])
+        self._workers = [_start_worker() for _ in range(workers)]
+        self._idle: SimpleQueue[Connection] = SimpleQueue()
+        for _, connection in self._workers:
+            self._idle.put(connection)
+
+    def submit(self, function: Callable, /, *args: object) -> Future:
+        return super().submit(self._ask, function, args)
+
+    def _ask(self, function: Callable, args: tuple) -> object:
+        connection = self._idle.get()
+        try:
+            connection.send((function, args))
+            result, error = connection.recv()
+        except (EOFError, OSError):
+            raise BrokenProcessPool from None
+        finally:
+            self._idle.put(connection)  # that of a dead worker as well: a thread would wait for another for ever
+        if error:
+            raise error
+        return result
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        for process, connection in self._workers:
+            connection.close()
+            process.join()
+
+
+def _start_worker() -> tuple[CONTEXT.Process, Connection]:
+    ours, its = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=_work, args=(its,), daemon=True)
+    process.start()
+    its.close()  # so that the worker's death is the end of the pipe
+    return process, ours
+
+
+def _work(connection: Connection) -> None:
+    """Do what comes through the pipe until it ends, which it also does when the main process is killed."""
+    cv2.setNumThreads(1)  # there is a process for each core already
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    try:
+        while True:
+            function, args = connection.recv()
+            connection.send(_outcome(function, args))
+    except (EOFError, OSError):
+        return
+
+
+def _outcome(function: Callable, args: tuple) -> tuple[object, Exception | None]:
+    try:
+        return function(*args), None
+    except Exception as error:
+        error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+        return None, error

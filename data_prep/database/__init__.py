@@ -1,0 +1,1 @@
+"""Split, context crops, and the LMDB database with its manifest."""

@@ -1,0 +1,1 @@
+"""Single file formats: LJPEG, DICOM, ordinary images, optical density, mask to box."""

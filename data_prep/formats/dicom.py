@@ -1,0 +1,178 @@
+"""DICOM files: the header and the pixels of one greyscale image, from whatever comes under that name.
+
+Compressed transfer syntaxes are decoded by imagecodecs (JPEG, JPEG lossless, JPEG-LS, JPEG 2000) or by pydicom (RLE):
+GDCM, which pydicom would take for all of them, ends the process on some damaged files. MONOCHROME1, where low values
+are bright, is inverted (DICOM PS3.3 section C.7.6.3.1.2). Nothing is decoded before the header's claims are checked: a
+few damaged bytes can claim a billion pixels.
+"""
+
+import struct
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pydicom
+from pydicom import uid
+from pydicom.dataelem import RawDataElement
+from pydicom.encaps import generate_frames
+from pydicom.pixels import apply_voi_lut
+
+from data_prep.core.errors import InputError, one_line
+
+MOST_PIXELS = 1 << 27  # three times the largest film of DDSM
+CODECS = {
+    uid.JPEGBaseline8Bit: imagecodecs.jpeg_decode,
+    uid.JPEGExtended12Bit: imagecodecs.jpeg_decode,
+    uid.JPEGLossless: imagecodecs.jpeg_decode,
+    uid.JPEGLosslessSV1: imagecodecs.jpeg_decode,
+    uid.JPEGLSLossless: imagecodecs.jpegls_decode,
+    uid.JPEGLSNearLossless: imagecodecs.jpegls_decode,
+    uid.JPEG2000Lossless: imagecodecs.jpeg2k_decode,
+    uid.JPEG2000: imagecodecs.jpeg2k_decode,
+}
+"""Decoder of a frame by transfer syntax, for those that pydicom does not decode by itself."""
+JPEG_START = b"\xff\xd8"
+JPEG_2000_START = b"\xff\x4f\xff\x51"  # SOC and SIZ, ITU-T T.800 annex A
+FRAME_HEADERS = {0xFF00 | code for code in (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)}  # SOF0 to SOF3 of JPEG, SOF55 of JPEG-LS
+UNDEFINED_LENGTH = 0xFFFFFFFF  # of compressed pixels, which end with a delimiter
+LONG_VALUE = 1 << 20  # bytes: a longer value is read only when it is asked for
+
+
+def header(path: Path) -> pydicom.Dataset:
+    """Return a file's header, without pixels; InputError when the file is not DICOM."""
+    return _parse(path, stop_before_pixels=True)
+
+
+def text(dataset: pydicom.Dataset, name: str) -> str:
+    """Return a header value as text, "" where it is absent or damaged."""
+    try:
+        return str(dataset.get(name) or "").strip()
+    except Exception:  # a value is parsed when it is asked for, and may turn out to be anything
+        return ""
+
+
+def frame_size(dataset: pydicom.Dataset, path: Path) -> tuple[int, int]:
+    """Return (rows, columns) as the header gives them; InputError unless they are those of one greyscale image."""
+    rows, columns = _number(dataset, "Rows", path), _number(dataset, "Columns", path)
+    if min(rows, columns) < 1 or rows * columns > MOST_PIXELS:
+        raise InputError(f"{path}: its DICOM header claims {rows} x {columns} pixels; the file is damaged")
+    frames = _number(dataset, "NumberOfFrames", path, 1)
+    if frames > 1:
+        raise InputError(f"{path}: holds {frames} frames; give a file of the one film that is meant")
+    kind = text(dataset, "PhotometricInterpretation")
+    if kind not in ("MONOCHROME1", "MONOCHROME2") or _number(dataset, "SamplesPerPixel", path, 1) != 1:
+        raise InputError(f"{path}: not a greyscale image (photometric interpretation '{kind}')")
+    return rows, columns
+
+
+def stored(path: Path) -> np.ndarray:
+    """Return the stored values as uint8 or uint16 (rows, columns): all their bits, bright tissue high.
+
+    Signed values are shifted so that their least possible one is 0. Raises InputError when there is no such image.
+    """
+    return _stored(path)[0]
+
+
+def upper_8_bits(path: Path) -> np.ndarray:
+    """Return the upper 8 of the stored values' bits, or all there are: uint8 (rows, columns), bright tissue high."""
+    values, bits = _stored(path)
+    return (values >> max(bits - 8, 0)).astype(np.uint8)
+
+
+def _stored(path: Path) -> tuple[np.ndarray, int]:
+    """Return what stored() does, and how many bits of a value are in use."""
+    dataset, values = _pixels(path)
+    bits = _number(dataset, "BitsStored", path)
+    top = (1 << bits) - 1
+    values = values.astype(np.int32)
+    if _number(dataset, "PixelRepresentation", path):
+        values += (top + 1) // 2
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        values = top - values
+    return values.clip(0, top).astype(np.uint8 if top <= 255 else np.uint16), bits
+
+
+def shown(path: Path) -> np.ndarray:
+    """Return an image as its header asks to show it, float32 (rows, columns), bright tissue high.
+
+    The header's look-up table or first window is applied (DICOM PS3.3 section C.11.2); without one these are the
+    stored values. Raises InputError when there is no such image.
+    """
+    dataset, values = _pixels(path)
+    try:
+        values = np.asarray(apply_voi_lut(values, dataset), np.float32)
+    except Exception as error:
+        raise InputError(f"{path}: the window in its header cannot be applied ({one_line(error)})") from None
+    return -values if dataset.PhotometricInterpretation == "MONOCHROME1" else values
+
+
+def _pixels(path: Path) -> tuple[pydicom.Dataset, np.ndarray]:
+    """Return the whole file's dataset and its pixels as they are stored, integers (rows, columns)."""
+    size = frame_size(header(path), path)
+    dataset = _parse(path, stop_before_pixels=False)
+    bits = _number(dataset, "BitsStored", path), _number(dataset, "BitsAllocated", path)
+    if not 1 <= bits[0] <= bits[1] <= 16:
+        raise InputError(f"{path}: {bits[0]} bits stored of {bits[1]} allocated; at most 16 can be read")
+    try:
+        values = _decode(dataset, size)
+    except MemoryError:
+        raise  # the machine's fault, not the file's
+    except Exception as error:
+        raise InputError(f"{path}: its pixels cannot be decoded ({one_line(error)})") from None
+    if values.shape != size:
+        raise InputError(f"{path}: holds {values.shape} pixels where its header says {size}; the file is damaged")
+    return dataset, values
+
+
+def _decode(dataset: pydicom.Dataset, size: tuple[int, int]) -> np.ndarray:
+    codec = CODECS.get(dataset.file_meta.TransferSyntaxUID)
+    if codec is None:
+        return dataset.pixel_array
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    if (claimed := _frame_size(frame)) != size:
+        raise ValueError(f"compressed {claimed} pixels where the header says {size}")
+    values = codec(frame)
+    if values.itemsize > 2:
+        raise ValueError("more than 16 bits a pixel")
+    return values.astype(np.int16) if dataset.PixelRepresentation else values
+
+
+def _frame_size(frame: bytes) -> tuple[int, int]:
+    """(rows, columns) that a compressed frame's own header claims; struct.error or ValueError where it has none.
+
+    JPEG and JPEG-LS: segments of a marker and a length up to the frame header, ITU-T T.81 B.2. JPEG 2000: T.800 A.5.1.
+    """
+    if not frame.startswith(JPEG_START):
+        right, bottom, left, top = struct.unpack_from(">4I", frame, frame.index(JPEG_2000_START) + 8)
+        return bottom - top, right - left
+    at = 2
+    while True:
+        marker, length = struct.unpack_from(">HH", frame, at)
+        if marker in FRAME_HEADERS:
+            return struct.unpack_from(">HH", frame, at + 5)
+        at += 2 + length
+
+
+def _parse(path: Path, stop_before_pixels: bool) -> pydicom.Dataset:
+    try:
+        dataset = pydicom.dcmread(path, defer_size=LONG_VALUE, stop_before_pixels=stop_before_pixels)
+        if (claimed := _longest_unread(dataset)) > path.stat().st_size:
+            raise ValueError(f"a value claims {claimed} bytes")
+        return dataset
+    # pydicom lets out whatever goes wrong inside it: struct.error, KeyError, RecursionError ...
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read as DICOM ({one_line(error)})") from None
+
+
+def _longest_unread(dataset: pydicom.Dataset) -> int:
+    """The most bytes that a value not read yet claims; Python would make room for them all before it reads."""
+    values = (dataset.get_item(tag, keep_deferred=True) for tag in dataset.keys())  # noqa: SIM118
+    unread = (value.length for value in values if isinstance(value, RawDataElement) and value.value is None)
+    return max((length for length in unread if length != UNDEFINED_LENGTH), default=0)
+
+
+def _number(dataset: pydicom.Dataset, name: str, path: Path, otherwise: int = 0) -> int:
+    try:
+        return int(dataset.get(name) or otherwise)
+    except Exception:
+        raise InputError(f"{path}: {name} in its DICOM header is not a number; the file is damaged") from None

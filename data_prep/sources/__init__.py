@@ -1,0 +1,1 @@
+"""Readers, one per data set: from its files to Mass records."""

@@ -1,0 +1,125 @@
+"""Client of an image archive that runs NBIA, as The Cancer Imaging Archive does: lists series and fetches them.
+
+Two calls of its REST interface (github.com/CBIIT/NBIA-TCIA, software/nbia-api, the same in v1 and v4) are used:
+
+    getSeries?Collection=NAME&format=json        JSON list of {SeriesInstanceUID, PatientID, ImageCount, FileSize, ...}
+    getImageWithMD5Hash?SeriesInstanceUID=UID    zip of the series' images, 00000001.dcm ..., and of md5hashes.csv
+
+TCIA's own clients do not fit: tcia_utils brings IPython, plotly and DuckDB and knows one server; nbiatoolkit wants
+pydicom < 3.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
+
+from data_prep.core.errors import InputError, one_line
+
+UID = re.compile(r"\d+(\.\d+)+")
+IMAGE, SUMS, LICENCE = re.compile(r"[\w-]+\.dcm"), "md5hashes.csv", "LICENSE"
+CHUNK = 1 << 20  # bytes
+RETRY = Retry(total=5, connect=2, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+TIMEOUT = 15, 120  # seconds to connect, and without a byte before a connection counts as cut
+
+
+class Series(NamedTuple):
+    """One series as the server lists it: how many images, of how many bytes in all."""
+
+    uid: str
+    patient: str
+    images: int
+    size: int
+
+
+def download(url: str, path: Path, **query: str) -> None:
+    """Write what the server answers to `path`, a chunk at a time. Raises requests.RequestException or OSError."""
+    with requests.Session() as session:  # one a download: requests does not promise that threads can share one
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=RETRY))
+        with session.get(url, params=query, timeout=TIMEOUT, stream=True) as response, path.open("wb") as file:
+            response.raise_for_status()
+            for chunk in response.iter_content(CHUNK):
+                file.write(chunk)
+
+
+def list_series(base: str, collection: str, path: Path) -> list[Series]:
+    """Return a collection's series in order of UID; `path` is a new file for the server's answer.
+
+    The sizes come with the list: getSeriesSize would be thousands of slow calls more. Raises InputError when the answer
+    is no such list, and what download() raises.
+    """
+    url = f"{base}/getSeries"
+    download(url, path, Collection=collection, format="json")
+    try:
+        found = {
+            Series(one["SeriesInstanceUID"], str(one["PatientID"]), int(one["ImageCount"]), int(one["FileSize"]))
+            for one in json.loads(path.read_bytes())
+        }
+        if not all(UID.fullmatch(series.uid) for series in found):  # it will name a folder
+            raise ValueError("a SeriesInstanceUID that is none")
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{url}: not a list of series ({type(error).__name__}: {error}); try another --base") from None
+    return sorted(found)
+
+
+def fetch_series(series: Series, base: str, out: Path, working: Path) -> None:
+    """Make OUT/UID hold a series; it appears when all of it is there and right.
+
+    `working` is a folder for temporary ones, on the disk of `out`. A download that is cut off or damaged is made once
+    more. Raises InputError when the second is damaged too, and what download() raises.
+    """
+    for last in (False, True):
+        with TemporaryDirectory(dir=working) as folder:
+            archive, images = Path(folder, "zip"), Path(folder, "images")
+            try:
+                download(f"{base}/getImageWithMD5Hash", archive, SeriesInstanceUID=series.uid)
+                unpack(archive, images, series.images)
+                images.rename(out / series.uid)
+                return
+            except (InputError, requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+                if last:
+                    raise
+
+
+def unpack(archive: Path, folder: Path, count: int) -> None:
+    """Write a series' images, and its licence if any, from a zip to a new folder; InputError unless all is right."""
+    with archive.open("rb") as file:
+        try:
+            zipped = zipfile.ZipFile(file)
+            names = checked(zipped, count)
+        except InputError:
+            raise
+        except Exception as error:  # zipfile, zlib and csv let out whatever a damaged file makes of them
+            raise InputError(f"the zip is damaged ({one_line(error)})") from None
+        zipped.extractall(folder, names)
+
+
+def checked(zipped: zipfile.ZipFile, count: int) -> list[str]:
+    """Read a zip to its end and return the names of the files to unpack.
+
+    Raises InputError unless they are `count` images, each with the MD5 that md5hashes.csv has for it, and maybe a
+    licence; and whatever zipfile raises. (The server closes its zip properly even when it fails midway: that the zip is
+    whole proves nothing, but md5hashes.csv comes last.)
+    """
+    with zipped.open(SUMS) as file:
+        sums = {row["Filename"]: row["MD5Hash"].lower() for row in csv.DictReader(io.TextIOWrapper(file))}
+    names = [name for name in zipped.namelist() if name != SUMS]
+    images = [name for name in names if name != LICENCE]
+    if sorted(images) != sorted(sums) or len(images) != count or not all(map(IMAGE.fullmatch, images)):
+        raise InputError(f"the zip holds {images[:9]} where {count} .dcm files are due, each with its MD5")
+    for name in names:
+        with zipped.open(name) as file:
+            md5 = hashlib.file_digest(file, "md5").hexdigest()
+        if name in sums and md5 != sums[name]:
+            raise InputError(f"the MD5 of {name} is not the server's")
+    return names

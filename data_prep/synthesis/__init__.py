@@ -1,0 +1,1 @@
+"""Synthetic films and images: drawn from random numbers, written in the real sets' formats."""

@@ -1,0 +1,182 @@
+"""What one Caffe computes with the three nets, for scripts/same_caffe.py to compare with what another computes.
+
+Each Caffe runs in a process of its own (`in_caffe`). Weights and results pass from one to the other as files in a
+folder; every figure is relative to the first Caffe's: max |a - b| / max |a|, an array at a time.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from scripts.nets import definitions, inference
+from scripts.nets.solver import apart, from_memory, make_solver
+
+BATCH = 4
+SEED = 1
+WEIGHTS, START = "weights.caffemodel", "start.npz"
+STATISTICS = "statistics of "
+Arrays = Mapping[str, np.ndarray]
+
+
+def in_caffe(package: Path | None, environment: dict[str, str], function: Callable, *arguments):
+    """Return a function's result from a process whose Caffe is the one in the folder `package` (None: .venv's own)."""
+    return apart(_in_caffe, package, environment, function, *arguments)
+
+
+def _in_caffe(package: Path | None, environment: dict[str, str], function: Callable, *arguments):
+    os.environ |= environment | {"GLOG_minloglevel": "2"}  # read by Caffe's libraries, which are not loaded yet
+    if package:
+        sys.path.insert(0, str(package))
+    definitions.import_caffe().set_mode_cpu()
+    return function(*arguments)
+
+
+def put_images(net, number: int) -> None:
+    """Put batch `number` into a net: smooth grey images less ImageNet's mean, and the labels 0, 1, 0, 1."""
+    rng = np.random.default_rng(number)
+    batch, _, side, _ = net.blobs["data"].shape
+    smooth = [cv2.GaussianBlur(noise, None, 4) for noise in rng.normal(size=(batch, side, side))]
+    grey = np.stack([cv2.normalize(each, None, 0, 255, cv2.NORM_MINMAX).round() for each in smooth])
+    net.blobs["data"].data[...] = grey[:, None] - np.array([104, 117, 123])[:, None, None]
+    if "label" in net.blobs:
+        net.blobs["label"].data[...] = np.arange(batch) % 2
+
+
+def make_weights(name: str, folder: Path) -> None:
+    """Write a net's first weights, random by the solver's seed, with batch norm's statistics of one batch."""
+    net = make_solver(name, from_memory(name, BATCH)).net
+    put_images(net, 0)
+    net.forward()
+    net.save(str(folder / WEIGHTS))
+    np.savez(folder / START, **parameters(net, "data"))
+
+
+def write_pass(name: str, phase: str, folder: Path, dropout: bool = True) -> None:
+    """Write every output and every gradient of one pass through a net."""
+    net = _load(name, phase, folder, dropout)
+    np.savez(folder / "outputs.npz", **outputs(net))
+    np.savez(folder / "gradients.npz", **gradients(net))
+
+
+def compare_pass(name: str, phase: str, folder: Path, dropout: bool = True) -> dict[str, dict[str, float]]:
+    """Return by how much this Caffe's pass differs from the written one, array by array, in the net's order.
+
+    "outputs": of every layer, in a pass of its own. "layers": of every layer that was given the very inputs that it had
+    in the other Caffe. "gradients": of the weights and of the images, in the backward pass that follows this. Where a
+    ReLU's input is zero but for rounding, or two inputs of a max pooling are equal but for rounding, rounding decides
+    where a gradient goes; with the same inputs, both Caffes decide alike.
+    """
+    net = _load(name, phase, folder, dropout)
+    with np.load(folder / "outputs.npz") as given, np.load(folder / "gradients.npz") as wanted:
+        found = {"outputs": differences(given, outputs(net))}
+        net.copy_from(str(folder / WEIGHTS))  # the pass has changed batch norm's statistics
+        found["layers"] = differences(given, outputs(net, given))
+        found["gradients"] = differences(wanted, gradients(net))
+    return found
+
+
+def _load(name: str, phase: str, folder: Path, dropout: bool):
+    """Return a net with the written weights and a batch of images; its `backward` goes down to the images."""
+    if phase == "TEST":
+        net = inference.load_deploy(name, folder / WEIGHTS, BATCH)
+        net.blobs["prob"].diff[:, 1] = 1  # of the malignant class
+    else:
+        train_val = from_memory(name, BATCH, dropout)
+        train_val.force_backward = True
+        train_val.layer.remove(next(layer for layer in train_val.layer if layer.type == "Accuracy"))  # has no backward
+        net = make_solver(name, train_val).net
+        net.copy_from(str(folder / WEIGHTS))
+    put_images(net, 0)
+    return net
+
+
+def outputs(net, given: Arrays | None = None) -> dict[str, np.ndarray]:
+    """Run a net's layers one by one and return what each has put out, by "layer: blob", and batch norm's statistics.
+
+    Each output that is `given` then takes the place of the layer's own, so that it is what the next layers get.
+    """
+    definitions.import_caffe().set_random_seed(SEED)  # dropout draws from it
+    found = {}
+    for number, (layer, tops) in enumerate(net.top_names.items()):
+        if not net.bottom_names[layer]:
+            continue  # holds the images
+        net._forward(number, number)
+        for top in tops:
+            found[f"{layer}: {top}"] = net.blobs[top].data.copy()
+            if given is not None:
+                net.blobs[top].data[...] = given[f"{layer}: {top}"]
+        if net.layer_dict[layer].type == "BatchNorm":
+            found |= {f"{STATISTICS}{layer} {n}": blob.data.copy() for n, blob in enumerate(net.params[layer])}
+    return found
+
+
+def gradients(net) -> dict[str, np.ndarray]:
+    """Run a net backward and return the gradients of the parameters, by "layer number", and of the images, "data"."""
+    net.clear_param_diffs()
+    net.backward()
+    return parameters(net, "diff") | {"data": net.blobs["data"].diff.copy()}
+
+
+def parameters(net, what: str) -> dict[str, np.ndarray]:
+    """Return the "data" or the "diff" of all parameters, by "layer number"; batch norm's carry a mark before it."""
+    marks = {layer: STATISTICS if net.layer_dict[layer].type == "BatchNorm" else "" for layer in net.params}
+    return {
+        f"{marks[layer]}{layer} {number}": getattr(blob, what).copy()
+        for layer, blobs in net.params.items()
+        for number, blob in enumerate(blobs)
+    }
+
+
+def differences(one: Arrays, other: Arrays) -> dict[str, float]:
+    """Return the relative difference of each array. KeyError where one of them has an array that the other has not."""
+    return {name: difference(one[name], other[name]) for name in dict.fromkeys([*one, *other])}
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Return max |one - other| / max |one|; infinite where it is no number or only `one` is all zeros."""
+    if one.shape != other.shape:
+        raise ValueError(f"shapes {one.shape} and {other.shape}")
+    if np.array_equal(one, other):
+        return 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = float(np.abs(one - other).max() / np.abs(one).max())
+    return found if np.isfinite(found) else float("inf")
+
+
+def train(name: str, folder: Path, iterations: int, rate: float, out: str) -> list[float]:
+    """Train a net from the written weights, a new batch each iteration; write its weights, return its losses.
+
+    Everything random follows from the solver's one seed.
+    """
+    training = make_solver(name, from_memory(name, BATCH), rate)
+    training.net.copy_from(str(folder / WEIGHTS))
+    losses = []
+    for number in range(iterations):
+        put_images(training.net, number)
+        training.step(1)
+        losses.append(float(training.net.blobs["loss"].data))
+    np.savez(folder / out, **parameters(training.net, "data"))
+    return losses
+
+
+def way_apart(folder: Path, one: str, other: str) -> float:
+    """Return |one - other| / |one - START|, by Euclidean norm, of all weights in files that `train` wrote.
+
+    Batch norm's statistics are left out: their numbers are so large that they would hide the weights'.
+    """
+    with np.load(folder / START) as start, np.load(folder / one) as first, np.load(folder / other) as second:
+        names = [name for name in start if not name.startswith(STATISTICS)]
+        way = sum(np.square(first[name] - start[name], dtype=np.float64).sum() for name in names)
+        between = sum(np.square(first[name] - second[name], dtype=np.float64).sum() for name in names)
+    return float(np.sqrt(between / way))
+
+
+def digest(file: Path) -> str:
+    """Return a digest of the arrays in a file that `train` wrote."""
+    with np.load(file) as arrays:
+        return hashlib.sha256(b"".join(name.encode() + arrays[name].tobytes() for name in sorted(arrays))).hexdigest()

@@ -1,0 +1,1 @@
+"""Predictions, metrics with intervals, comparisons, plots and saliency maps of trained nets."""

@@ -1,0 +1,86 @@
+"""Classification of the masses marked on a single film."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.core.errors import InputError
+from data_prep.core.records import Film
+from data_prep.database import context_crops, manifest
+from data_prep.sources import single_film
+from scripts.evaluation import plots, saliency_maps, saliency_zones, selection
+from scripts.evaluation.evaluation_table import SOURCES
+from scripts.nets import inference
+
+
+def training_of(trained: selection.Trained, data: Path) -> dict:
+    """Return manifest.json of the database that the net was trained on, and print what it says of it."""
+    if not (data / manifest.JSON).is_file():
+        raise InputError(
+            f"{data}: no {manifest.JSON} there, which says how the net's crops were cut; give its folder with --data"
+        )
+    content = manifest.read_json(data)
+    print(f"trained on: {data}, {SOURCES[content['source']]}, {content['context']} context")
+    return content
+
+
+def doubts(trained: selection.Trained, data: Path, content: dict, kind: str) -> list[str]:
+    """Return why the net may be shown this film otherwise than the films that it learnt from."""
+    found = []
+    if trained.run.get("data_digest", content["digest"]) != content["digest"]:
+        found.append(f"{data} is another database than the net was trained on: context and mean may differ")
+    alike = ("ddsm", "cbis") if content["source"] == "synthetic" else (content["source"],)
+    if kind not in alike:
+        found.append(f"the net learnt from {SOURCES[content['source']]}, this film is prepared as {SOURCES[kind]}")
+    return found
+
+
+def marks(args: argparse.Namespace, kind: str) -> tuple[Film, list[single_film.Marked]]:
+    """Return the film and the masses that are marked on it; say which lesions of an .OVERLAY are none."""
+    if kind == "ddsm" and args.film_size:
+        raise InputError(f"{args.film}: its .ics gives the film's size; leave --film-size out")
+    if not args.overlay:
+        marked = args.box or {"mask": str(args.mask)}
+        return single_film.by_row(args.film, kind, marked | (args.film_size or {}))
+    film, masses, left_out = single_film.by_overlay(args.film, kind, args.overlay)
+    for name, reason in left_out.items():
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+    return film, masses
+
+
+def judge(
+    trained: selection.Trained,
+    data: Path,
+    context: str,
+    image: np.ndarray,
+    film: Film,
+    masses: list[single_film.Marked],
+) -> list[plots.Judged]:
+    """Return each mass with its probability, the crop that the net sees, and its saliency map.
+
+    `image` is the stored film, uint8 (rows, columns); the mean that the net wants is that of `data`.
+    """
+    windows = [context_crops.context_window(mass.box, context) for mass in masses]
+    stored = np.stack([context_crops.warp(image, film, window) for window in windows])
+    inputs = inference.preprocess(trained.net, stored, data)
+    # in eval.py's batch, for in one of another size the last bits of a sum differ
+    net = inference.load_deploy(trained.net, trained.weights, selection.BATCH)
+    probabilities = inference.predict(net, inputs)[:, 1]
+    selection.check_numbers(trained, probabilities)
+    found = saliency_maps.explain(net, inputs, "predicted")
+    seen = inference.centre_crop(stored, inputs.shape[-1])
+    return [
+        plots.Judged(
+            name=mass.name,
+            probability=float(probabilities[i]),
+            of_class=saliency_maps.CLASSES[found["classes"][i]],
+            outline=mass.outline,
+            window=windows[i],
+            outline_seen=saliency_zones.seen(windows[i], mass.outline, seen.shape[-1]),
+            crop=seen[i],
+            heat=found["maps"][i],
+        )
+        for i, mass in enumerate(masses)
+    ]

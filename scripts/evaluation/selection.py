@@ -1,0 +1,200 @@
+"""Which snapshot, which data, which folder: what the drivers that use a trained net leave to the user alike.
+
+Left alone, they take the newest whole snapshot under runs/ and the data that its run.json names, and say so.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data_prep.core.errors import InputError
+from data_prep.database import lmdb_io, manifest
+from data_prep.database.split import SPLITS
+from scripts.nets import caffemodel, inference
+
+RUNS = Path("runs")
+BATCH = 16  # images; more only takes memory: on a CPU it is no faster
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A net's weights and where they come from.
+
+    `run` is run.json of the folder that holds the weights, empty for a snapshot without one (a `caffe train` typed by
+    hand); `trained_on` is the database that it names, or the default one.
+    """
+
+    net: str
+    weights: Path
+    run: dict
+    trained_on: Path
+
+
+@dataclass(frozen=True)
+class Chosen(Trained):
+    """A net's weights and the database to use them on."""
+
+    data: Path
+    split: str
+    manifest: dict
+
+    @property
+    def count(self) -> int:
+        """Records in the split."""
+        return lmdb_io.count(self.data / self.split)
+
+    @property
+    def mean_folder(self) -> Path:
+        """The folder of the mean to subtract: that of the training set, not of the set judged."""
+        return self.trained_on if (self.trained_on / lmdb_io.MEAN).is_file() else self.data
+
+    @property
+    def augmented_training(self) -> bool | None:
+        """Whether the training set held rotated crops; None where that is not known."""
+        if not (self.trained_on / manifest.JSON).is_file():
+            return None
+        return manifest.is_augmented(manifest.read_json(self.trained_on))
+
+
+def parser(description: str, split: str) -> argparse.ArgumentParser:
+    """Return a parser with the options by which a user chooses; `split` is the default one."""
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=style)
+    add_net_arguments(parser)
+    parser.add_argument("--data", type=Path, help="database (default: the run's, else data/lmdb)")
+    parser.add_argument("--split", choices=SPLITS, default=split, help=f"default: {split}")
+    parser.add_argument("--out", type=Path, help="folder for the results (default: beside the snapshot)")
+    return parser
+
+
+def add_net_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options by which a user chooses a trained net and where it computes."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--weights", type=Path, help="a snapshot (.caffemodel)")
+    which.add_argument("--run", type=Path, help="a run's folder: its newest snapshot (default: of all runs)")
+    parser.add_argument("--gpu", help="id of the GPU to use (default: CPU)")
+
+
+def choose_net(args: argparse.Namespace) -> Trained:
+    """Return the trained net, its snapshot checked to be whole, and print which it is."""
+    weights = args.weights or caffemodel.newest_snapshot(_folder(args.run) if args.run else RUNS)
+    net = caffemodel.net_of(weights)
+    run = _run_json(weights.parent / "run.json")
+    how = "" if args.weights or args.run else " (newest under runs/; choose with --weights or --run)"
+    print(f"weights: {weights}{how}")
+    return Trained(net, weights, run, Path(run.get("data", manifest.DEFAULT)))
+
+
+def choose(args: argparse.Namespace) -> Chosen:
+    """Return the choice, each part of it checked to be there, and print it; InputError says what is not."""
+    trained = choose_net(args)
+    data = args.data or trained.trained_on
+    chosen = Chosen(**vars(trained), data=data, split=args.split, manifest=manifest.read_json(data))
+    print(f"data: {data}, {args.split} split, source: {chosen.manifest['source']}")
+    for warning in doubts(chosen):
+        print(f"warning: {warning}", file=sys.stderr)
+    return chosen
+
+
+def out_folder(chosen: Chosen, out: Path | None, purpose: str) -> Path:
+    """Return the folder for results, made: `out`, or one beside the weights.
+
+    Snapshots of several nets can lie together where no run.json is, so there the name starts with the snapshot's.
+    """
+    name = f"{purpose}_{chosen.split}" if chosen.run else f"{chosen.weights.stem}_{purpose}_{chosen.split}"
+    out = out or chosen.weights.parent / name
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made ({error.strerror}); choose another --out") from None
+    return out
+
+
+def doubts(chosen: Chosen) -> list[str]:
+    """Return why these weights may look better on this data than they are: patients seen in training."""
+    if chosen.split == "train":
+        return []
+    if not (chosen.trained_on / manifest.JSON).is_file():
+        return [f"{chosen.trained_on} is gone, so which patients these weights were trained on is unknown"]
+    digest = manifest.read_json(chosen.trained_on)["digest"]
+    if chosen.run.get("data_digest", digest) != digest:
+        return [f"{chosen.trained_on} was rebuilt after this training, so its patients may have been trained on"]
+    seen = seen_in_training(chosen)
+    return [f"{len(seen)} of this split's patients were trained on, such as {min(seen)}"] if seen else []
+
+
+def seen_in_training(chosen: Chosen) -> set[str]:
+    """Return the split's patients who are in the training set; names of another source mean other patients."""
+    if manifest.read_json(chosen.trained_on)["source"] != chosen.manifest["source"]:
+        return set()
+    return _patients(chosen.data, chosen.split) & _patients(chosen.trained_on, "train")
+
+
+def records(chosen: Chosen) -> Iterator[lmdb_io.Record]:
+    """Return the chosen split's records in key order; InputError when there are none."""
+    folder = chosen.data / chosen.split
+    if lmdb_io.count(folder) == 0:
+        raise InputError(f"{folder}: no masses in this split; choose another with --split")
+    return lmdb_io.records(folder)
+
+
+def batches(chosen: Chosen, what: str | None = None) -> Iterator[tuple[list[str], list[int], np.ndarray]]:
+    """Yield keys, labels and net inputs of the split, BATCH at a time, in key order; a bar, called `what`, goes along.
+
+    The last batch may be smaller.
+    """
+    stream = iter(tqdm(records(chosen), desc=what, total=chosen.count, unit="mass", disable=None))
+    while some := list(islice(stream, BATCH)):
+        images = np.stack([record.image for record in some])
+        inputs = inference.preprocess(chosen.net, images, chosen.mean_folder)
+        yield [record.key for record in some], [record.label for record in some], inputs
+
+
+def describe(chosen: Chosen) -> dict:
+    """Return what a result says of the weights and the data that it is of."""
+    with chosen.weights.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "net": chosen.net,
+        "weights": str(chosen.weights),
+        "weights_sha256": sha256,
+        "data": str(chosen.data),
+        "data_digest": chosen.manifest["digest"],
+        "source": chosen.manifest["source"],
+        "context": chosen.manifest["context"],
+        "augmented_training": chosen.augmented_training,
+        "split": chosen.split,
+    }
+
+
+def check_numbers(chosen: Trained, outputs: np.ndarray) -> None:
+    """Raise InputError when a net's outputs are not all numbers."""
+    if not np.isfinite(outputs).all():
+        raise InputError(f"{chosen.weights}: the net's output is NaN, so its training diverged; train again")
+
+
+def _patients(data: Path, split: str) -> set[str]:
+    return {row["patient"] for row in manifest.read_csv(data).values() if row["split"] == split}
+
+
+def _folder(run: Path) -> Path:
+    if not run.is_dir():
+        raise InputError(f"{run}: no such run; train one with scripts/train.py")
+    return run
+
+
+def _run_json(path: Path) -> dict:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); remove it or train again") from None

@@ -1,0 +1,61 @@
+"""Evaluation of a net on a split: the summary with intervals, the tables and figures that eval.py writes."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.core import provenance
+from data_prep.core.files import whole_file, write_json
+from scripts.evaluation import evaluation_table, metrics, plots, selection
+from scripts.evaluation.predictions import FIELDS
+
+
+def summarise(chosen: selection.Chosen, rows: list[dict]) -> dict:
+    """Return what metrics.json holds: figures, counts, and everything needed to know what was evaluated on what."""
+    labels, probabilities, patients = (
+        np.array([row[name] for row in rows]) for name in ("label", "probability", "patient")
+    )
+    estimates = metrics.estimates(labels, probabilities, patients)
+    return {
+        **selection.describe(chosen),
+        "n": len(rows),
+        "masses": len({row["mass_id"] for row in rows}),
+        "patients": len(set(patients)),
+        "malignant": int(labels.sum()),
+        "benign": int((1 - labels).sum()),
+        "threshold": metrics.THRESHOLD,
+        "counts": metrics.confusion(labels, probabilities)._asdict(),
+        "metrics": {name: estimate._asdict() for name, estimate in estimates.items()},
+        "interval": metrics.INTERVAL,
+        "doubts": selection.doubts(chosen),
+        "command": provenance.command(),
+        "commit": provenance.commit(),
+        "versions": provenance.versions("numpy", "scikit-learn"),
+    }
+
+
+def write(out: Path, summary: dict, rows: list[dict]) -> None:
+    """Write everything to `out`; metrics.json comes last, and is absent while the others are replaced."""
+    (out / "metrics.json").unlink(missing_ok=True)
+    with whole_file(out / "predictions.csv") as path, path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    draw(out, summary, rows)
+    heading = evaluation_table.heading(summary["net"], summary["split"], summary["source"])
+    with whole_file(out / "metrics.md") as path:
+        path.write_text(f"# {heading}\n\n{evaluation_table.render(summary)}")
+    write_json(out / "metrics.json", summary)
+
+
+def draw(out: Path, summary: dict, rows: list[dict]) -> None:
+    """Write the figures; where a class is absent, those that need both are left out and old ones removed."""
+    labels, probabilities = (np.array([row[name] for row in rows]) for name in ("label", "probability"))
+    makers = {"confusion.png": plots.confusion, "roc.png": plots.roc, "pr.png": plots.precision_recall}
+    for name, make in makers.items():
+        if name != "confusion.png" and summary["metrics"]["auc"]["value"] is None:
+            (out / name).unlink(missing_ok=True)
+            continue
+        with whole_file(out / name) as path:
+            make(summary, labels, probabilities).savefig(path)

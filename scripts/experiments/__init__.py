@@ -1,0 +1,1 @@
+"""The paper's experiment matrix: what is run, and the tables and verdicts that come of it."""

@@ -1,0 +1,71 @@
+"""Figures 1 to 3 and the page of a reproduction, from finished runs and their tables."""
+
+import shutil
+from pathlib import Path
+
+from data_prep.core.files import whole_file
+from scripts.evaluation import evaluation_table, paper_results, plots
+from scripts.experiments import matrix
+from scripts.experiments.command_runner import python
+from scripts.experiments.plan import KINDS, Data
+from scripts.reporting import finished_run, report_page
+
+TITLE = "Breast mass classification, reproduced"
+DISCUSSION = "discussion.md"
+
+
+def write(out: Path, runs: list[matrix.Finished], tables: list, data: Data, shown: dict[str, list[str]]) -> None:
+    """Write fig1.png to fig3_*.png, report.html and README.md to `out`; `shown` names the arms of each figure.
+
+    Without any run that is trained and evaluated, Fig 1 is all.
+    """
+    firsts = {run.arm.name: run for run in reversed(runs)}  # of several seeds the first
+    pictures = [
+        figure1(out, data),
+        *figure2(out, data, [firsts[name] for name in shown["2"] if name in firsts]),
+        *(figure3(out, firsts[name]) for name in shown["3"] if name in firsts),
+    ]
+    if not runs:
+        print(f"\n{pictures[0][1]}: Fig 1; the tables and other figures need arms that are trained")
+        return
+    discussion = out / DISCUSSION
+    report_page.write_page(
+        out,
+        [finished_run.read(run.folder) for run in sorted(firsts.values(), key=runs.index)],
+        title=f"{TITLE}: {evaluation_table.SOURCES[data.source]} ({data.name})",
+        tables=tables,
+        figures=pictures,
+        text=discussion.read_text() if discussion.is_file() else "",
+    )
+    print(f"\n{out / 'report.html'}: open it in a browser; {out / 'README.md'} is the same in short")
+
+
+def figure1(out: Path, data: Data) -> tuple[str, Path]:
+    """Draw example masses of the first database that is there; return caption and file."""
+    folder = next(data.folder(kind) for kind in KINDS if data.folder(kind).is_dir())
+    python("data_prep/preview.py", folder, "--out", out / "preview.png")
+    path = out / "fig1.png"
+    (out / "preview_fig1.png").replace(path)
+    return "Fig 1: benign (left) and malignant (right) masses of the data.", path
+
+
+def figure2(out: Path, data: Data, pair: list[matrix.Finished]) -> list[tuple[str, Path]]:
+    """Draw the accuracy curves of the unaugmented and the augmented arm, if both are there."""
+    if len(pair) < 2:
+        return []
+    path = out / "fig2.png"
+    without, augmented = pair
+    net, context = paper_results.TITLES[augmented.arm.net], augmented.arm.context
+    films = evaluation_table.SOURCES[data.source]
+    images = f"{without.images:,} and {augmented.images:,} images"
+    heading = f"{net}, {context} context, start: {augmented.weights}; {films}; {images}"
+    with whole_file(path) as working:
+        plots.augmentation_curves(heading, without.log, augmented.log).savefig(working)
+    return [("Fig 2: accuracy in training, without (left) and with augmentation (right).", path)]
+
+
+def figure3(out: Path, run: matrix.Finished) -> tuple[str, Path]:
+    """Copy an arm's saliency maps of five validation masses."""
+    path = out / f"fig3_{run.arm.net}.png"
+    shutil.copyfile(run.folder / "saliency_val" / "saliency.png", path)
+    return f"Fig 3: saliency maps of {paper_results.TITLES[run.arm.net]} on five validation masses.", path

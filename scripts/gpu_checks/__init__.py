@@ -1,0 +1,1 @@
+"""Checks that a GPU computes what the CPU computes."""

@@ -1,0 +1,1 @@
+"""The three nets: their prototxt files, weights and solvers, and running them."""

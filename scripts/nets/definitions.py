@@ -1,0 +1,55 @@
+"""What the drivers share about the three nets: their files, their weights, and running them.
+
+Everything is read from the hand-written prototxt files: preprocessing from train_val.prototxt's TEST data layer, the
+layers from deploy.prototxt. Caffe aborts the whole process on bad input, so what users give is checked here first.
+"""
+
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from data_prep.core.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+NETS = ("baseline", "alexnet", "googlenet")
+
+
+def import_caffe():
+    """Return the caffe module; InputError when it is not installed."""
+    try:
+        import caffe
+    except ImportError as error:
+        raise InputError(f"Caffe cannot be imported ({error}); run: make setup; source .venv/bin/activate") from None
+    return caffe
+
+
+def prototxt(net: str, kind: str) -> Path:
+    """Return the path of a net's hand-written file; `kind` is "train_val" or "deploy"."""
+    return ROOT / "prototxt" / net / f"{kind}.prototxt"
+
+
+def solver_prototxt(net: str) -> Path:
+    """Return the path of a net's hand-written solver."""
+    return ROOT / "solvers" / f"{net}.prototxt"
+
+
+def read_prototxt(path: Path, message: str = "NetParameter"):
+    """Return a text file as this message of caffe.proto; InputError names the line that does not parse."""
+    caffe_pb2 = import_caffe().proto.caffe_pb2
+    try:
+        return text_format.Parse(path.read_text(), getattr(caffe_pb2, message)())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except text_format.ParseError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def data_layer(train_val, phase: str):
+    """Return the Data layer of a train_val NetParameter for "TRAIN" or "TEST"."""
+    value = import_caffe().proto.caffe_pb2.Phase.Value(phase)
+    return next(layer for layer in train_val.layer if layer.type == "Data" and layer.include[0].phase == value)
+
+
+def slow_layers(train_val) -> set[str]:
+    """Return the layers held at lr_mult < 1: they are to keep what they learnt on ImageNet, so must not be random."""
+    return {layer.name for layer in train_val.layer if layer.param and layer.param[0].lr_mult < 1}

@@ -1,0 +1,93 @@
+"""Caffe's solvers of the nets' hand-written files, for benchmarks: without evaluation and snapshots.
+
+Also what a timing of one needs: an iteration's seconds, and a process of its own.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from google.protobuf import json_format, text_format
+
+from data_prep.database import lmdb_io
+from scripts.nets import definitions
+
+
+def apart(function: Callable, *arguments):
+    """Return a function's result from a fresh process: what one net leaves behind slows no other."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def timed_step(solver, number: int) -> tuple[float, float]:
+    """Return the wall-clock and processor seconds of one iteration."""
+    definitions.import_caffe().set_random_seed(number)  # dropout draws from it
+    wall, cpu = time.perf_counter(), time.process_time()
+    solver.step(1)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def from_database(net: str, batch: int, folder: Path):
+    """Return a net's hand-written train_val NetParameter without its TEST data, fed from a database's folder."""
+    train_val = _in_training(net)
+    layer = definitions.data_layer(train_val, "TRAIN")
+    layer.data_param.source = str(folder / "train")
+    layer.data_param.batch_size = batch
+    if layer.transform_param.HasField("mean_file"):
+        layer.transform_param.mean_file = str(folder / lmdb_io.MEAN)
+    return train_val
+
+
+def from_memory(net: str, batch: int, dropout: bool = True):
+    """Return the same NetParameter with a DummyData layer: what is put into its blobs stays there.
+
+    Without `dropout` its layers are left out, so that nothing in the net is random.
+    """
+    train_val = _in_training(net)
+    layer = definitions.data_layer(train_val, "TRAIN")
+    side = layer.transform_param.crop_size
+    layer.type = "DummyData"
+    layer.ClearField("data_param")
+    layer.ClearField("transform_param")
+    layer.dummy_data_param.shape.add(dim=[batch, 3, side, side])
+    layer.dummy_data_param.shape.add(dim=[batch])
+    if not dropout:
+        kept = [layer for layer in train_val.layer if layer.type != "Dropout"]  # in place: no name leads to it
+        del train_val.layer[:]
+        train_val.layer.extend(kept)
+    return train_val
+
+
+def _in_training(net: str):
+    train_val = definitions.read_prototxt(definitions.prototxt(net, "train_val"))
+    train_val.layer.remove(definitions.data_layer(train_val, "TEST"))
+    return train_val
+
+
+def solver_param(net: str):
+    """Return a net's hand-written SolverParameter with nothing in it but how weights are updated."""
+    param = definitions.read_prototxt(definitions.solver_prototxt(net), "SolverParameter")
+    for name in ("net", "test_iter", "test_interval", "display", "snapshot", "snapshot_prefix"):
+        param.ClearField(name)
+    param.snapshot_after_train = False
+    return param
+
+
+def make_solver(net: str, train_val, base_lr: float | None = None):
+    """Return Caffe's solver of a net with this NetParameter, at the hand-written rate unless `base_lr` is given."""
+    param = solver_param(net)
+    param.net_param.CopyFrom(train_val)
+    if base_lr is not None:
+        param.base_lr = base_lr
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
+        file.write(text_format.MessageToString(param))
+        file.flush()
+        return definitions.import_caffe().get_solver(file.name)
+
+
+def plain(message) -> dict:
+    """Return a message as a dict, fields that were left out with their defaults."""
+    return json_format.MessageToDict(message, preserving_proto_field_name=True, including_default_value_fields=True)

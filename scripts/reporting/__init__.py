@@ -1,0 +1,1 @@
+"""Pages for readers: the report of finished runs, galleries, charts."""

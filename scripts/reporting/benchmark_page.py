@@ -1,0 +1,57 @@
+"""What the benchmarks share: parts that are measured one by one into JSON files, and the page made from these."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jinja2
+
+from data_prep.core import provenance
+from data_prep.core.errors import InputError
+from data_prep.core.files import whole_file, write_json
+from scripts.reporting.report_page import TEMPLATES
+
+
+def check_parts(typed: Iterable[str], parts: Iterable[str]) -> None:
+    """Raise InputError for a part that there is not."""
+    for part in typed:
+        if part not in parts:
+            raise InputError(f"{part}: no such part; there are {', '.join(parts)}")
+
+
+def measure(name: str, function: Callable[..., dict], arguments: tuple, out: Path, packages: tuple[str, ...]) -> None:
+    """Write a part's figures, and where they come from, to NAME.json in `out`."""
+    print(f"{name} ...", flush=True)
+    began = time.monotonic()
+    figures = function(*arguments)
+    about = {
+        "command": provenance.command(),
+        "commit": provenance.commit(),
+        "versions": provenance.versions(*packages),
+        "hardware": provenance.hardware(),
+        "minutes": (time.monotonic() - began) / 60,
+    }
+    write_json(out / f"{name}.json", {"about": about, "figures": figures})
+
+
+def measured(out: Path, parts: Iterable[str]) -> dict[str, dict]:
+    """Return what the JSON files in `out` hold, by part, of those parts that were ever measured."""
+    return {name: json.loads((out / f"{name}.json").read_text()) for name in parts if (out / f"{name}.json").is_file()}
+
+
+def write_page(out: Path, template: str, found: dict[str, dict], **more) -> str:
+    """Write README.md from the parts' files, and return it. The template sees them as `parts`, and `more`."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"median": statistics.median, "spread": spread}
+    page = environment.get_template(template).render(parts=found, **more)
+    with whole_file(out / "README.md") as path:
+        path.write_text(page)
+    return page
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Return the median, and in brackets the smallest and the largest value."""
+    middle, low, high = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
+    return f"{middle} ({low} to {high})"

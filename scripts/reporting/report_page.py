@@ -1,0 +1,159 @@
+"""The report: finished runs on one HTML page and in one Markdown file."""
+
+import base64
+import io
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+from PIL import Image
+
+from data_prep.core.files import whole_file
+from data_prep.database import build_summary, lmdb_io, manifest
+from scripts.evaluation import curves, evaluation_table, metrics, paper_results, plots
+from scripts.reporting import finished_run, gallery, summary_text, svg_charts
+from scripts.reporting.finished_run import Run
+
+TEMPLATES = Path(__file__).resolve().parent / "reporting" / "templates"
+EXAMPLES = 5  # masses of each class in the opening picture, as in the paper's Fig 1
+CLEAR = 4  # ROC curves that can be told apart: of more, only each net's first is shown at first
+
+
+def examples(out: Path, of: Run) -> tuple[str, Path]:
+    """Draw the first benign and malignant validation crops of a run's data; return the figure's caption and path."""
+    found: tuple[list, list] = ([], [])
+    for record in lmdb_io.records(of.data / "val"):
+        if len(found[record.label]) < EXAMPLES:
+            found[record.label].append(record.image)
+    with whole_file(out / "examples.png") as path:
+        plots.examples(*found, of.scores["source"]).savefig(path)
+    return "Masses of the validation set, benign above and malignant below, as the nets see them.", out / "examples.png"
+
+
+def saliency(out: Path, of: Run) -> tuple[str, Path]:
+    """Return the caption of a run's saliency figure, and the path where write_page will have put it."""
+    caption = f"{of.title} ({of.name}): validation masses, and below each where its class score is most sensitive."
+    return caption, out / of.name / "saliency.png"
+
+
+def write_page(
+    out: Path,
+    runs: Sequence[Run],
+    title: str,
+    tables: Sequence = (),
+    figures: Sequence[tuple[str, Path]] = (),
+    text: str = "",
+) -> None:
+    """Write report.html, README.md and each run's files to the folder `out`.
+
+    `runs` are report_run.read's, at least one. `tables` have a title, a header, rows of texts (or texts(), which
+    returns them) and notes, and perhaps a line `about` their data and the `name` of a CSV file in `out`; `figures` are
+    captions and paths of images; `text` is a discussion, as prose.blocks takes it.
+    """
+    for each in runs:
+        copy_files(each, out / each.name)
+    page = describe(runs) | {
+        "title": title,
+        "tables": tables,
+        "figures": [(caption, embed(path), os.path.relpath(path, out)) for caption, path in figures],
+        "text": text,
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(["html"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for template, name in (("report.md", "README.md"), ("report.html", "report.html")):
+        with whole_file(out / name) as path:
+            path.write_text(environment.get_template(template).render(page))
+
+
+def copy_files(each: Run, out: Path) -> None:
+    """Copy what the page shows and rests on, all into one folder a run, and draw the run's curves there."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (*finished_run.RUN_FILES, *finished_run.PICTURES):
+        shutil.copyfile(each.folder / name, out / Path(name).name)
+    with whole_file(out / "curves.png") as path:
+        plots.curves(each.title, each.log).savefig(path)
+
+
+def describe(runs: Sequence[Run]) -> dict:
+    """Return what both templates show of the runs."""
+    sheets: dict[str, str] = {}  # a name for each data URI
+    databases = {str(each.data): manifest.read_json(each.data) for each in runs}
+    return {
+        "synthetic": summary_text.is_synthetic(runs),
+        "answer": summary_text.answer(runs),
+        "caveats": summary_text.caveats(runs),
+        "shown": [show(each, runs, sheets) for each in runs],
+        "sheets": sheets,
+        "databases": [
+            {"name": name, "content": content, "table": count_table(content), "left_out": left_out(content)}
+            for name, content in databases.items()
+        ],
+        "paper": paper_results,
+        "wilson": {net: paper_results.wilson(row.counts) for net, row in paper_results.TEST.items()},
+        "rates": {net: metrics.rates(*row.counts) for net, row in paper_results.TEST.items()},
+        "ends": evaluation_table.ends,
+        "cell": evaluation_table.interval,
+        "square": svg_charts.SQUARE,
+        "blocks": summary_text.blocks,
+        "halves": summary_text.halves,
+        "rows": lambda table: table.texts() if hasattr(table, "texts") else table.rows,
+    }
+
+
+def show(each: Run, runs: Sequence[Run], sheets: dict[str, str]) -> dict:
+    """Return what the templates show of one run; a gallery's sheets join `sheets`, those alike once."""
+    kin = [other.name for other in runs if other.net == each.net]
+    arrays = each.found.labels, each.found.probabilities, each.found.patients
+    pictures = {name: embed(each.folder / finished_run.GALLERY / f"{name}.webp") for name in gallery.SHEETS}
+    return {
+        "run": each,
+        "stroke": kin.index(each.name),
+        "drawn": len(runs) <= CLEAR or each.name == kin[0],
+        "roc": svg_charts.roc(each.found),
+        "calibration": curves.calibration(*arrays),
+        "brier": curves.brier(*arrays),
+        "strokes": svg_charts.strokes(*arrays[:2]),
+        "history": {"accuracy": svg_charts.accuracy(each.log), "loss": svg_charts.loss(each.log)},
+        "sheets": {name: sheets.setdefault(uri, f"sheet{len(sheets)}") for name, uri in pictures.items()},
+        "columns": 1 + max(mass["tile_column"] for mass in each.masses),
+        "rows": 1 + max(mass["tile_row"] for mass in each.masses),
+        "masses": sorted(each.masses, key=lambda mass: -abs(mass["label"] - mass["probability"])),
+    }
+
+
+def embed(path: Path) -> str:
+    """Return a picture as a data URI; in WebP, a fifth of a PNG's size, as the page holds them all."""
+    content = path.read_bytes()
+    if path.suffix != ".webp":
+        buffer = io.BytesIO()
+        with Image.open(path) as image:
+            image.convert("RGB").save(buffer, "WEBP", quality=90)
+        content = buffer.getvalue()
+    return "data:image/webp;base64," + base64.b64encode(content).decode()
+
+
+def count_table(content: dict) -> list[tuple[str, list[int], str]]:
+    """Return rows of counts by split, their sum, and the paper's figure as text ("" where it gives none)."""
+    rows = []
+    for name in build_summary.ROWS:
+        values = [content["counts"][split][name] for split in content["counts"]]
+        rows.append(
+            (
+                name,
+                [*values, sum(values)],
+                format(build_summary.PAPER[name], ",") if name in build_summary.PAPER else "",
+            )
+        )
+    return rows
+
+
+def left_out(content: dict) -> list[tuple[str, int]]:
+    """Return each reason for which lesions were left out, and how many."""
+    ends = (build_summary.FOUND, build_summary.SEVERAL, build_summary.USED)
+    return [(reason, row["lesions"]) for reason, row in content["account"].items() if reason not in ends]

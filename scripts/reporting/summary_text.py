@@ -1,0 +1,101 @@
+"""What report.py's page says in words: the answer in a few sentences, and a discussion that someone wrote."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import markupsafe
+
+from scripts.evaluation import evaluation_table, paper_results
+from scripts.reporting.finished_run import Run
+
+
+def answer(runs: Sequence[Run]) -> list[str]:
+    """Return sentences that say how each net did on the test set, and how that stands to the paper's and to chance."""
+    leading = leading_runs(runs)
+    samples = dict.fromkeys(
+        f"{run.scores['masses']} test masses of {run.scores['patients']} patients" for run in leading
+    )
+    sources = dict.fromkeys(evaluation_table.SOURCES[run.scores["source"]] for run in leading)
+    figures = (
+        f"{evaluation_table.interval(*evaluation_table.ends(run.scores, 'accuracy'))} for {run.title}"
+        for run in leading
+    )
+    found = [f"Here, on {listed(sources)}, {listed(samples)}, accuracy is {listed(figures)}; brackets: 95 % intervals."]
+    alike = [] if is_synthetic(runs) else [run for run in leading if run.as_in_table_3 and side(run) is not None]
+    places = {"within": 0, "above": 1, "below": -1}
+    sides = {place: [run.net_title for run in alike if side(run) == where] for place, where in places.items()}
+    if alike:
+        said = listed(f"{place} the interval of {listed(titles)}" for place, titles in sides.items() if titles)
+        found.append(f"The paper's accuracy of the same net lies {said}.")
+    if chance := [run.net_title for run in leading if may_be_chance(run)]:
+        found.append(f"Chance is not ruled out for {listed(chance)}: the interval of the AUC reaches 0.5.")
+    return found
+
+
+def leading_runs(runs: Sequence[Run]) -> list[Run]:
+    """Return of each net one run, the first on crops as in the paper's Table 3, or else the first."""
+    by_net = {net: [run for run in runs if run.net == net] for net in paper_results.TEST}
+    return [max(kin, key=lambda run: run.as_in_table_3) for kin in by_net.values() if kin]
+
+
+def side(run: Run) -> int | None:
+    """Return where the paper's accuracy of the net lies: within the run's interval 0, above it 1, below it -1.
+
+    None where the run has no interval.
+    """
+    _, low, high = evaluation_table.ends(run.scores, "accuracy")
+    theirs = paper_results.TEST[run.net].accuracy
+    return None if low is None else int(theirs > high) - int(theirs < low)
+
+
+def may_be_chance(run: Run) -> bool:
+    """Return whether the interval of the AUC reaches down to one half, or is not known."""
+    low = run.scores["metrics"]["auc"]["low"]
+    return low is None or low <= 0.5
+
+
+def is_synthetic(runs: Sequence[Run]) -> bool:
+    return any(run.scores["source"] == "synthetic" for run in runs)
+
+
+def caveats(runs: Sequence[Run]) -> list[str]:
+    """Return why not to compare these figures with the paper's; where it is not all runs' matter, with their names."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        for caveat in evaluation_table.caveats(run.scores):
+            found.setdefault(caveat, []).append(run.name)
+    return [caveat if len(names) == len(runs) else f"{', '.join(names)}: {caveat}" for caveat, names in found.items()]
+
+
+def blocks(text: str) -> list[tuple[str, list[markupsafe.Markup]]]:
+    """Return a text's headings, paragraphs and lists as ("h3" or "p", one piece) and ("ul", items), safe for a page.
+
+    Of Markdown it knows lines that begin with # or -, `code`, **strong** and empty lines.
+    """
+    found = []
+    for block in re.split(r"\n\s*\n", text.strip()):
+        if block.startswith("#"):
+            found.append(("h3", [_inline(block.lstrip("# "))]))
+        elif re.match(r"[-*] ", block):
+            found.append(("ul", [_inline(item) for item in re.split(r"(?:^|\n)[-*] ", block)[1:]]))
+        elif block:
+            found.append(("p", [_inline(block)]))
+    return found
+
+
+def _inline(text: str) -> markupsafe.Markup:
+    safe = str(markupsafe.escape(" ".join(text.split())))
+    safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
+    return markupsafe.Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe))
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return words as one says them: "a", "a and b", "a, b and c"."""
+    *first, last = words
+    return " and ".join([", ".join(first), last] if first else [last])
+
+
+def halves(text: str) -> tuple[str, str]:
+    """Return a table's "0.929 (0.882-0.958)" as the figure and its interval; other texts whole, and ""."""
+    parts = re.fullmatch(r"([-+\d.,]+) \((.+)\)", text)
+    return parts.groups() if parts else (text, "")

@@ -1,0 +1,1 @@
+"""Training: settings, the loop, snapshots and the run's folder."""

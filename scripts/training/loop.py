@@ -1,0 +1,175 @@
+"""The training loop round Caffe's solver: progress, evaluation, snapshots, and resuming to the bit."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_prep.core.errors import InputError
+from data_prep.core.files import write_json
+from scripts.nets import definitions
+from scripts.training import run_folder, snapshots
+from scripts.training.settings import Settings
+from scripts.training.snapshots import Progress
+
+STOP = (signal.SIGINT, signal.SIGTERM)
+SNAPSHOT_SECONDS = 60  # at least, between two: AlexNet's take a second or two, as long as a small set's epoch
+DIVERGED = 87.3  # Caffe's softmax loss cannot exceed -log(FLT_MIN) = 87.3365: every answer certain, and wrong
+
+
+def train(
+    folder: Path,
+    settings: Settings,
+    about: dict,
+    done: int,
+    progress: Progress,
+    again: str,
+    join: Callable | None = None,
+) -> None:
+    """Train from the snapshot after `done` iterations (0: the start) to the end.
+
+    `join` (multi_gpu.py) makes of the solver a function that takes an iteration on all GPUs, as stepper() does on
+    one. SystemExit after a stop signal, with the command `again`, which goes on, on stderr.
+    """
+    stop = stop_signals()
+    solver = open_solver(folder, done)
+    snapshots.check_space(solver, folder)
+    snapshots.remove_after(folder, done)
+    run_folder.trim_log(folder, done)
+    if done:
+        print(f"{folder}: going on after iteration {done} of {settings.iterations}", flush=True)
+    step = (join or stepper)(solver, settings)
+    replay_data(solver, settings, done, stop)
+
+    def save() -> None:
+        snapshots.save(solver, folder, progress)
+        state = {"iteration": solver.iter, "seconds": round(progress.seconds, 1)}
+        write_json(folder / "run.json", asdict(settings) | about | state)
+
+    iterate(step, solver, folder, settings, progress, save, stop)
+    if solver.iter < settings.iterations:
+        if solver.iter > done:
+            save()
+        print(f"stopped after iteration {solver.iter} of {settings.iterations}; to go on: {again}", file=sys.stderr)
+        sys.exit(128 + stop[0])
+
+
+def stop_signals() -> list[int]:
+    """Return a list that SIGINT and SIGTERM put their number in, to be looked at between two iterations."""
+    received: list[int] = []
+    for number in STOP:
+        signal.signal(number, lambda number, frame: received.append(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)  # multi_gpu.py holds them back till here
+    return received
+
+
+def open_solver(folder: Path, done: int):
+    """Return Caffe's solver of a run, as the snapshot after `done` iterations left it."""
+    with run_folder.quiet_solver(folder, resuming=done > 0) as path:
+        solver = definitions.import_caffe().get_solver(str(path))
+    if done:
+        solver.restore(str(snapshots.file_of(folder, done, ".solverstate")))
+    return solver
+
+
+def iterate(
+    step: Callable, solver, folder: Path, settings: Settings, progress: Progress, save: Callable, stop: list[int]
+) -> None:
+    """Take the remaining iterations, evaluating, logging and saving on the way; return early after a stop signal.
+
+    InputError when the training has diverged.
+    """
+    began = time.monotonic() - progress.seconds
+    saved = time.monotonic()
+    size = {"total": settings.iterations * settings.batch, "initial": solver.iter * settings.batch}
+    with tqdm(**size, unit="img", unit_scale=True, disable=None) as bar:
+        shown = {}
+        while solver.iter < settings.iterations and not stop:
+            loss, accuracy = step()
+            if not loss < DIVERGED:  # so that NaN counts too
+                raise InputError(
+                    f"diverged: loss {loss:g} in iteration {solver.iter}; lower base_lr in its file in solvers/"
+                )
+            progress.add(loss, accuracy)
+            progress.seconds = time.monotonic() - began
+            shown |= {"loss": f"{loss:.3f}", "accuracy": f"{accuracy:.2f}"}
+            if settings.evaluated_at(solver.iter):
+                row = evaluate(solver, settings, progress)
+                run_folder.add_row(folder, row)
+                progress.start_row()
+                shown["validation"] = f"{row['val_accuracy']:.3f}"
+                if bar.disable:
+                    print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+                if time.monotonic() - saved > SNAPSHOT_SECONDS or solver.iter == settings.iterations:
+                    save()
+                    saved = time.monotonic()
+            bar.set_postfix(shown, refresh=False)
+            bar.update(settings.batch)
+
+
+def stepper(solver, settings: Settings) -> Callable[[], tuple[float, float]]:
+    """Return a function that takes one iteration, and returns the mean loss and accuracy of its passes."""
+    caffe = definitions.import_caffe()
+    loss, accuracy = (solver.net.blobs[name] for name in ("loss", "accuracy"))
+    last = len(solver.net.layers) - 1
+    passes: list[tuple[float, float]] = []
+
+    def note(layer: int) -> None:
+        if layer == last:
+            passes.append((float(loss.data), float(accuracy.data)))
+
+    solver.net.after_forward(note)
+    # Dropout draws from Caffe's global generator, whose state no snapshot holds. Seeded before each iteration, its
+    # masks depend on seed, GPU and iteration alone; the factors keep neighbours from sharing them.
+    seed = settings.seed * 1_000_003 + caffe.solver_rank() * 2**27
+
+    def step() -> tuple[float, float]:
+        passes.clear()
+        caffe.set_random_seed((seed + solver.iter) % 2**32)
+        solver.step(1)
+        return mean(passes)
+
+    return step
+
+
+def mean(outputs: list[tuple[float, float]]) -> tuple[float, float]:
+    """Return the mean loss and the mean accuracy of equal parts of a batch."""
+    loss, accuracy = (sum(values) / len(outputs) for values in zip(*outputs, strict=True))
+    return loss, accuracy
+
+
+def evaluate(solver, settings: Settings, progress: Progress) -> dict:
+    """Return a row of log.csv: training means since the last row, and the whole validation set, each image once."""
+    net = solver.test_nets[0]
+    net.share_with(solver.net)
+    batches = settings.val_images // settings.val_batch
+    outputs = [{name: float(value) for name, value in net.forward().items()} for _ in range(batches)]
+    row = {
+        "iteration": solver.iter,
+        "epoch": round(solver.iter * settings.batch / settings.train_images, 3),
+        "train_loss": progress.loss / progress.iterations,
+        "train_accuracy": progress.accuracy / progress.iterations,
+        "val_loss": sum(output["loss"] for output in outputs) / batches,
+        "val_accuracy": sum(output["accuracy"] for output in outputs) / batches,
+    }
+    return {name: round(value, 6) for name, value in row.items()} | {"seconds": round(progress.seconds, 1)}
+
+
+def replay_data(solver, settings: Settings, iterations: int, stop: list[int]) -> None:
+    """Run the data layer alone as often as it ran before the snapshot.
+
+    Caffe saves neither the place in the LMDB nor the state of the generator that draws mirroring and crops. That
+    generator is seeded (from random_seed) when the layer is made, and nothing else draws from it: as many batches
+    later, both stand where they stood.
+    """
+    caffe = definitions.import_caffe()
+    passes = iterations * settings.parts // caffe.solver_count()
+    quiet = True if caffe.solver_rank() else None  # None: quiet where there is no terminal
+    for _ in tqdm(range(passes), desc="reading up to there", unit="batch", disable=quiet):
+        if stop:
+            return
+        solver.net.forward(end="data")

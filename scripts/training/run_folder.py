@@ -1,0 +1,171 @@
+"""A run's folder: what train.py keeps there, and finds there again to go on.
+
+    train_val.prototxt, solver.prototxt    the net's hand-written ones, filled in
+    run.json                               the settings, where the run stands, what code and machine made it
+    log.csv                                a row an evaluation
+    snapshot_iter_N...                     the newest two snapshots (snapshots.py)
+
+Caffe alone can train from the two prototxt files as well: caffe train -solver runs/NAME/solver.prototxt
+"""
+
+import csv
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from data_prep.core import provenance
+from data_prep.core.errors import InputError
+from data_prep.core.files import whole_file, write_json
+from scripts.nets import definitions
+from scripts.training.settings import Settings
+
+COLUMNS = ("iteration", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
+BEFORE = {"parts": 1, "augmented": True}  # of runs begun when batches were never divided and images always mirrored
+TRAIN_VAL, SOLVER = "train_val.prototxt", "solver.prototxt"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in this folder; the kernel ends the lock with the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(f"{folder}: another process is training there; wait for it, or choose another --out") from None
+    finally:
+        os.close(descriptor)
+
+
+def create(folder: Path, settings: Settings, about: dict, train_val=None, solver: Path | None = None) -> None:
+    """Make a new run's folder; run.json comes last, so that a folder which has it can be resumed.
+
+    `train_val` (a NetParameter) and `solver` (a prototxt) stand in for the net's hand-written ones where given.
+    """
+    write_prototxts(folder, settings, train_val, solver)
+    write_json(folder / "run.json", asdict(settings) | about)
+
+
+def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Path | None = None) -> None:
+    """Write the run's train_val.prototxt and solver.prototxt: the hand-written ones with the settings filled in."""
+    train_val = train_val or definitions.read_prototxt(definitions.prototxt(settings.net, "train_val"))
+    solver_source = solver or definitions.solver_prototxt(settings.net)
+    part = settings.batch // settings.parts
+    for phase, split, batch in (("TRAIN", "train", part), ("TEST", "val", settings.val_batch)):
+        layer = definitions.data_layer(train_val, phase)
+        layer.data_param.source = f"{settings.data}/{split}"
+        layer.data_param.batch_size = batch
+        if layer.transform_param.HasField("mean_file"):
+            layer.transform_param.mean_file = f"{settings.data}/{Path(layer.transform_param.mean_file).name}"
+    if not settings.augmented:
+        definitions.data_layer(train_val, "TRAIN").transform_param.mirror = False
+    if settings.from_scratch:
+        for layer in train_val.layer:  # no layer has learnt anything yet, so none is held back or hurried
+            for param, rate in zip(layer.param, (1, 2), strict=False):
+                param.lr_mult = rate
+    solver = definitions.read_prototxt(solver_source, "SolverParameter")
+    solver.net = str(folder / TRAIN_VAL)
+    solver.max_iter = settings.iterations
+    solver.test_iter[:] = [settings.val_images // settings.val_batch]
+    solver.test_interval = solver.snapshot = settings.evaluate_every or settings.epoch_iterations
+    solver.snapshot_prefix = str(folder / "snapshot")
+    solver.random_seed = settings.seed
+    if settings.parts > 1:
+        solver.iter_size = settings.parts
+    if settings.weights:
+        solver.weights.append(settings.weights)
+    for name, message, source in (
+        ("train_val", train_val, definitions.prototxt(settings.net, "train_val")),
+        ("solver", solver, solver_source),
+    ):
+        head = f"# Written for this run from {source.relative_to(definitions.ROOT)}, where the reasons are.\n"
+        if not settings.augmented:
+            head += "# The training set is not augmented (the paper's No Aug), so its images are not mirrored either.\n"
+        with whole_file(folder / f"{name}.prototxt") as path:
+            path.write_text(head + text_format.MessageToString(message))
+
+
+@contextmanager
+def quiet_solver(folder: Path, resuming: bool) -> Iterator[Path]:
+    """Yield a copy of the run's solver for pycaffe: no evaluations, snapshots and lines of its own.
+
+    train.py does these itself, since Caffe only prints their results. A resumed run takes no pre-trained weights.
+    Where Caffe counts several solvers (multi_gpu.py), each takes its share of the passes, and the first one alone
+    has the validation net.
+    """
+    caffe = definitions.import_caffe()
+    solver = definitions.read_prototxt(folder / SOLVER, "SolverParameter")
+    solver.test_initialization = False
+    solver.test_interval = solver.max_iter + 1
+    solver.display = solver.snapshot = 0
+    if resuming:
+        del solver.weights[:]
+    if solver.iter_size > 1:
+        solver.iter_size //= caffe.solver_count()
+    if solver.iter_size > 1:  # NCCL would sum a layer's gradients after each pass, while the next adds to them
+        solver.layer_wise_reduce = False
+    if caffe.solver_rank() > 0:
+        del solver.test_iter[:]
+    path = folder / f".solver_{caffe.solver_rank()}.prototxt"
+    path.write_text(text_format.MessageToString(solver))
+    try:
+        yield path
+    finally:
+        path.unlink()
+
+
+def read_run(folder: Path) -> tuple[Settings, dict]:
+    """Return a run's settings, and all that its run.json says.
+
+    Raises InputError when the folder holds no run, or one that began under another name: Caffe's files hold paths.
+    """
+    path = folder / "run.json"
+    try:
+        content = BEFORE | json.loads(path.read_text())
+        settings = Settings(**{field.name: content[field.name] for field in fields(Settings)})
+    except OSError:
+        raise InputError(f"{folder}: no run to resume (no run.json); leave --resume out, or rm -r it first") from None
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{path}: damaged ({error!r}); remove the run (rm -r {folder}) and start again") from None
+    own, named = folder / TRAIN_VAL, definitions.read_prototxt(folder / SOLVER, "SolverParameter").net
+    if not Path(named).exists() or not own.samefile(named):
+        raise InputError(f"{folder}: began as {Path(named).parent}; give it that name, and type from the same place")
+    return settings, content
+
+
+def trim_log(folder: Path, iteration: int) -> None:
+    """Keep the rows of log.csv up to this iteration, as later ones will be written again; make the file if need be."""
+    path = folder / "log.csv"
+    kept = []
+    if path.is_file():
+        with path.open(newline="") as file:
+            kept = [row for row in csv.reader(file) if _is_row(row) and int(row[0]) <= iteration]
+    with whole_file(path) as working, working.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *kept])
+
+
+def add_row(folder: Path, row: dict) -> None:
+    """Append an evaluation's row to log.csv."""
+    with (folder / "log.csv").open("a", newline="") as file:
+        csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+
+
+def _is_row(row: list[str]) -> bool:
+    return len(row) == len(COLUMNS) and row[0].isdecimal()
+
+
+def describe(gpu: str | None) -> dict:
+    """Return what run.json says of code and machine."""
+    return {
+        "gpu": gpu,
+        "command": provenance.command(),
+        "commit": provenance.commit(),
+        "versions": provenance.versions("numpy", "protobuf") | {"caffe": definitions.import_caffe().__version__},
+        "hardware": provenance.hardware(),
+    }

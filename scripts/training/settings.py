@@ -1,0 +1,159 @@
+"""A run's settings: from what was typed, the hand-written files and the data; checked before Caffe sees them."""
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.core.errors import InputError
+from data_prep.database import lmdb_io, manifest
+from scripts.evaluation import paper_results
+from scripts.nets import definitions
+from scripts.nets.caffemodel import check_fit, read_weights, shapes_of
+
+LARGEST_VAL_BATCH = 64  # images: enough to keep the processor busy, small beside a training batch
+EVALUATIONS = 25  # in a run counted in iterations: enough for a curve
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a run's weights, apart from code and machine; the part of run.json that a resumed run must keep.
+
+    `evaluate_every` is None where a run is counted in epochs: it is then evaluated at the end of each. `parts` is how
+    many equal parts a batch is computed in: GPUs x passes of each (Caffe's iter_size). `augmented` is what the database
+    says of its training set: the paper's augmentation is rotation, cropping and mirroring (section 4.2), so a net that
+    trains on upright crops alone is shown no mirrored ones either.
+    """
+
+    net: str
+    data: str
+    data_digest: str
+    weights: str | None
+    from_scratch: bool
+    seed: int
+    batch: int
+    epochs: int | None
+    iterations: int
+    evaluate_every: int | None
+    train_images: int
+    val_images: int
+    val_batch: int
+    parts: int = 1
+    augmented: bool = True
+
+    @property
+    def epoch_iterations(self) -> int:
+        """Iterations that show about every training image once, at least one."""
+        return max(round(self.train_images / self.batch), 1)
+
+    def evaluated_at(self, iteration: int) -> bool:
+        """Whether the net is evaluated after this many iterations."""
+        if iteration == self.iterations:
+            return True
+        if self.evaluate_every:
+            return iteration % self.evaluate_every == 0
+        epochs_done, before = (done * self.batch // self.train_images for done in (iteration, iteration - 1))
+        return epochs_done > before
+
+
+def new_settings(args: argparse.Namespace, gpus: int = 1) -> Settings:
+    """Return a new run's settings, on this many GPUs, from what was typed, the hand-written files and the data."""
+    if args.net != "baseline" and not args.weights and not args.from_scratch:
+        raise InputError(
+            f"--net {args.net}: starts from ImageNet weights: --weights weights/bvlc_{args.net}.caffemodel "
+            f"(python scripts/fetch_weights.py {args.net} fetches them), from those of scripts/pretrain.py, "
+            f"or --from-scratch to do without"
+        )
+    train_val = definitions.read_prototxt(definitions.prototxt(args.net, "train_val"))
+    solver = definitions.read_prototxt(definitions.solver_prototxt(args.net), "SolverParameter")
+    data = args.data or manifest.DEFAULT
+    content = manifest.read_json(data)
+    images = {split: lmdb_io.count(data / split) for split in ("train", "val")}
+    for split, count in images.items():
+        if not count:
+            raise InputError(f"{data / split}: holds no images; build the database from more masses")
+    batch = args.batch or definitions.data_layer(train_val, "TRAIN").data_param.batch_size
+    epochs = None if args.iterations else args.epochs or paper_results.TEST[args.net].epochs
+    iterations = args.iterations or math.ceil(epochs * images["train"] / batch)
+    return Settings(
+        net=args.net,
+        data=str(data),
+        data_digest=content["digest"],
+        weights=str(args.weights) if args.weights else None,
+        from_scratch=bool(args.from_scratch),
+        seed=solver.random_seed if args.seed is None else args.seed,
+        batch=batch,
+        epochs=epochs,
+        iterations=iterations,
+        evaluate_every=math.ceil(iterations / EVALUATIONS) if args.iterations else None,
+        train_images=images["train"],
+        val_images=images["val"],
+        val_batch=val_batch_of(images["val"]),
+        parts=parts_of(batch, gpus, args.iter_size or 1),
+        augmented=manifest.is_augmented(content),
+    )
+
+
+def val_batch_of(images: int) -> int:
+    """Return the batch for so many validation images: a divisor, so that whole batches show each image once."""
+    return max(size for size in range(1, LARGEST_VAL_BATCH + 1) if images % size == 0)
+
+
+def parts_of(batch: int, gpus: int, iter_size: int) -> int:
+    """Return how many parts a batch is computed in; InputError when they would not be equal."""
+    parts = gpus * iter_size
+    if batch % parts:
+        others = " or ".join(str(size) for size in (batch - batch % parts, batch - batch % parts + parts) if size)
+        raise InputError(
+            f"--batch {batch}: cannot be divided evenly among {gpus} GPU(s) x --iter-size {iter_size}; "
+            f"give --batch {others}, or another number of either"
+        )
+    return parts
+
+
+def check_same(args: argparse.Namespace, folder: Path, settings: Settings, gpus: int = 1) -> None:
+    """Raise InputError when an option, or the number of GPUs, contradicts the run to be resumed.
+
+    The parts of a batch stay as they were, since batch norm takes its statistics over one; which GPU computes which
+    of them may change.
+    """
+    for name in ("net", "data", "weights", "from_scratch", "epochs", "iterations", "batch", "seed"):
+        typed, own = getattr(args, name), getattr(settings, name)
+        if typed is not None and (str(typed) if isinstance(typed, Path) else typed) != own:
+            option = "--" + name.replace("_", "-")
+            raise InputError(
+                f"{folder}: was begun with {option} {own}, not {typed}; leave it out, or give another --out"
+            )
+    if settings.parts % gpus or args.iter_size not in (None, settings.parts // gpus):
+        raise InputError(
+            f"{folder}: was begun with batches in {settings.parts} part(s), so GPUs x --iter-size must be that "
+            f"(--iter-size may be left out); give another --gpu, or another --out"
+        )
+    if manifest.read_json(Path(settings.data))["digest"] != settings.data_digest:
+        raise InputError(f"{settings.data}: was built anew since the run began, so it cannot be resumed; start another")
+
+
+def check_data(settings: Settings) -> None:
+    """Raise InputError when the images, or the mean, are not what the net's data layer takes (Caffe would abort)."""
+    data = Path(settings.data)
+    transform = definitions.data_layer(
+        definitions.read_prototxt(definitions.prototxt(settings.net, "train_val")), "TRAIN"
+    ).transform_param
+    for split in ("train", "val"):
+        sides = next(lmdb_io.records(data / split)).image.shape
+        if min(sides) < transform.crop_size:
+            raise InputError(f"{data / split}: images of {sides}, smaller than the net's {transform.crop_size}")
+        if transform.HasField("mean_file") and lmdb_io.read_mean(data / lmdb_io.MEAN).shape != (3, *sides):
+            raise InputError(f"{data / lmdb_io.MEAN}: not of the images' size {sides}; build the database again")
+
+
+def check_weights(settings: Settings) -> None:
+    """Print which layers start from the weights and which at random; InputError when they do not fit the net."""
+    weights = Path(settings.weights)
+    if "," in settings.weights:
+        raise InputError(f"{weights}: Caffe would take the comma as the end of one file's name; rename it")
+    caffe = definitions.import_caffe()
+    shapes = shapes_of(caffe.Net(str(definitions.prototxt(settings.net, "deploy")), caffe.TEST))
+    slow = definitions.slow_layers(definitions.read_prototxt(definitions.prototxt(settings.net, "train_val")))
+    fit = check_fit(weights, read_weights(weights), shapes, needed=slow)
+    print(f"{weights}: fills {len(fit.copied)} layers; at random start: {', '.join(fit.random) or 'none'}")
