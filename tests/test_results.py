@@ -66,6 +66,14 @@ def test_results_name_their_commit_and_seed():
         assert isinstance(content["seed"], int)
 
 
+def test_no_aug_results_from_mirrored_masses_say_so():
+    """The paper's No Aug is without mirroring; runs whose run.json does not say that they were trained so were not."""
+    for run in RUNS:
+        content = json.loads((run / "run.json").read_text())
+        if "noaug" in content["data"] and content.get("augmented", True):
+            assert "shown mirrored masses" in (run.parent / "README.md").read_text(), run
+
+
 def test_real_and_synthetic_results_are_never_in_one_folder():
     assert REPRODUCTIONS
     for folder in REPRODUCTIONS:
