@@ -6,12 +6,16 @@ the output of eval.py for val and test beside it.
 
 import csv
 import json
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from data_prep.core.errors import InputError
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # an older Python has it from PyPI
+    import tomli as tomllib
 from scripts.evaluation.predictions import Predictions, read_predictions
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments.toml"
