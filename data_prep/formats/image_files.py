@@ -65,13 +65,15 @@ def holds_dicom(path: Path) -> bool:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open an image whose header can be believed; whatever goes wrong with it, then or later, is an InputError."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > dicom.MOST_PIXELS:
-                raise InputError(f"{path}: claims {image.width} x {image.height} pixels, more than any film has")
-            # Pillow would keep the upper 8 bits alone: for 12-bit films, 16 grey levels
-            if not image.mode.startswith(DEEP) and ";16" in str(image.tile):
-                raise InputError(f"{path}: colour of 16 bits a channel; save it as 16-bit grey")
-            yield image
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > dicom.MOST_PIXELS:
+                    raise InputError(f"{path}: claims {image.width} x {image.height} pixels, more than any film has")
+                # Pillow would keep the upper 8 bits alone: for 12-bit films, 16 grey levels
+                if not image.mode.startswith(DEEP) and ";16" in str(image.tile):
+                    raise InputError(f"{path}: colour of 16 bits a channel; save it as 16-bit grey")
+                yield image
     except (InputError, MemoryError):  # too little memory is the machine's fault, not the file's
         raise
     # of damaged files Pillow lets out SyntaxError, struct.error, IndexError, DecompressionBombError ...
