@@ -23,7 +23,6 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from data_prep import synthetic, synthetic_cbis
 from data_prep.core import provenance
 from data_prep.core.errors import InputError, run
 from data_prep.core.files import new_folder
@@ -33,7 +32,7 @@ from data_prep.database import build_summary, context_crops, lmdb_io, lmdb_write
 from data_prep.database.split import SPLITS, read_split, split_patients, write_split
 from data_prep.sources import cbis_ddsm, csv_boxes
 from data_prep.sources.registry import DEFAULT_ROOT, READERS
-from data_prep.synthesis import ddsm_set
+from data_prep.synthesis import cbis_set, ddsm_set
 
 ROTATIONS, CROPS = 5, 5  # paper, section 4.2: 25 times the training set
 
@@ -163,7 +162,7 @@ def describe(args: argparse.Namespace, recipe: context_crops.Recipe) -> dict:
 
 def is_made(source: str, root: Path) -> bool:
     """Whether the films are of a synthetic set."""
-    return (synthetic_cbis if source == "cbis" else synthetic).is_synthetic(root)
+    return (cbis_set if source == "cbis" else ddsm_set).is_synthetic(root)
 
 
 if __name__ == "__main__":

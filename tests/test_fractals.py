@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from data_prep import fractals
+from data_prep.core import provenance
 from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io
 from data_prep.synthesis import fractal_set, iterated_functions
@@ -164,4 +165,4 @@ def test_a_killed_build_leaves_no_set_and_is_made_when_asked_again(tmp_path):
 
 
 def environment():
-    return os.environ | {"PYTHONPATH": str(fractals.provenance.ROOT)}
+    return os.environ | {"PYTHONPATH": str(provenance.ROOT)}

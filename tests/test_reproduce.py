@@ -52,8 +52,10 @@ def test_table_3_is_the_three_nets_as_the_paper_trained_them():
 
 
 def test_the_paper_budget_is_the_papers():
-    assert CONTENT["budgets"]["paper"]["epochs"] == {net: row.epochs for net, row in paper_results.TEST.items()}
-    assert "batch" not in CONTENT["budgets"]["paper"]
+    for step in steps_of(budget="paper"):
+        if step.net:
+            assert step.command[step.command.index("--epochs") + 1] == paper_results.TEST[step.net].epochs
+            assert "--batch" not in step.command
 
 
 def test_every_arm_that_is_named_exists_and_every_arm_is_shown():
@@ -133,6 +135,16 @@ def begin(name: str, **changes) -> Path:
     content |= {"batch": batch, "iterations": -(-SCALED["images"] // batch)}
     (folder / "run.json").write_text(json.dumps(content | changes))
     return folder
+
+
+def test_a_no_aug_arm_whose_images_were_mirrored_is_not_taken_for_the_papers():
+    """Runs begun before No Aug meant without mirroring do not say which they are: they mirrored."""
+    folder = plan.runs_folder(DATA, "scaled") / "baseline_noaug_seed1"
+    begin("baseline_noaug_seed1", data=str(DATA.folder("large_noaug")))
+    with pytest.raises(InputError, match=f"{folder}: was trained with augmented True, not False; rm -r"):
+        steps_of()
+    (folder / "run.json").write_text(json.dumps(json.loads((folder / "run.json").read_text()) | {"augmented": False}))
+    steps_of()
 
 
 def test_an_interrupted_arm_is_resumed():

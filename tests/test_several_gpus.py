@@ -14,6 +14,7 @@ import pytest
 
 from data_prep.core.errors import InputError
 from scripts.nets import definitions, device
+from scripts.nets.caffemodel import read_weights
 from scripts.training import loop, multi_gpu, run_folder, snapshots
 from scripts.training.settings import Settings, parts_of
 from tests import cpu_ranks, tiny_database
@@ -82,7 +83,7 @@ def begin(folder, **changes):
 
 def weights_of(folder, iteration):
     """Return a snapshot's weights and biases as one vector."""
-    param = definitions.read_weights(snapshots.file_of(folder, iteration, ".caffemodel"))
+    param = read_weights(snapshots.file_of(folder, iteration, ".caffemodel"))
     return np.concatenate([blob.data for layer in param.layer for blob in layer.blobs])
 
 

@@ -117,6 +117,38 @@ def test_log_has_a_row_an_epoch_and_the_output_repeats_it(run):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("rotations", "mirrored"), [(5, True), (0, False)])
+def test_images_are_mirrored_only_where_the_training_set_is_augmented(root, rotations, mirrored):
+    """The paper's Aug is rotation, cropping and mirroring (section 4.2): No Aug is none of them."""
+    tiny_database.make(root / "data" / "own", train=2, val=2, rotations=rotations)
+    status, _, err = train(root, "--net", "baseline", "--data", "data/own", "--batch", "2", "--iterations", "1")
+    assert status == 0, err
+    folder = root / "runs" / "baseline"
+    net = definitions.read_prototxt(folder / run_folder.TRAIN_VAL)
+    assert definitions.data_layer(net, "TRAIN").transform_param.mirror == mirrored
+    assert ("No Aug" in (folder / run_folder.TRAIN_VAL).read_text()) == (not mirrored)
+    assert json.loads((folder / "run.json").read_text())["augmented"] == mirrored
+
+
+@pytest.mark.slow
+def test_without_mirroring_and_random_crops_every_pass_shows_the_stored_images(root, monkeypatch):
+    """AlexNet takes the stored 227 pixels whole: nothing random is left in its No Aug training images."""
+    tiny_database.make(root / "data" / "own", train=3, val=2, rotations=0)
+    status, _, err = train(
+        root, "--net", "alexnet", "--from-scratch", "--data", "data/own", "--batch", "3", "--iterations", "1"
+    )
+    assert status == 0, err
+    monkeypatch.chdir(root)
+    caffe = definitions.import_caffe()
+    net = caffe.Net(f"runs/alexnet/{run_folder.TRAIN_VAL}", caffe.TRAIN)
+    stored = np.stack([record.image for record in lmdb_io.records(root / "data" / "own" / "train")])
+    wanted = inference.preprocess("alexnet", stored, root / "data" / "own")
+    for _ in range(4):
+        net.forward(end="data")
+        np.testing.assert_array_equal(net.blobs["data"].data, wanted)
+
+
+@pytest.mark.slow
 def test_logged_validation_is_that_of_the_deploy_net(run, database):
     """The last row against another way to it: deploy net, our preprocessing, each validation record once."""
     folder, _ = run

@@ -19,8 +19,11 @@ def image_of(label: int, rng: np.random.Generator) -> np.ndarray:
     return np.clip(70 + 90 * disc + rng.normal(0, 20, (SIZE, SIZE)), 0, 255).astype(np.uint8)
 
 
-def make(folder: Path, train: int = 10, val: int = 6, seed: int = 0) -> Path:
-    """Write `train` and `val` images, half of each class, as build_lmdb.py would; return `folder`."""
+def make(folder: Path, train: int = 10, val: int = 6, seed: int = 0, **about) -> Path:
+    """Write `train` and `val` images, half of each class, as build_lmdb.py would; return `folder`.
+
+    `about` goes into the manifest.
+    """
     rng = np.random.default_rng(seed)
     means = []
     sha = hashlib.sha256()
@@ -35,5 +38,5 @@ def make(folder: Path, train: int = 10, val: int = 6, seed: int = 0) -> Path:
         sha.update(b"".join(item.sha256 for item in packed))
         means.append(np.mean([record.image for record in records], axis=0))
     lmdb_io.write_mean(folder / lmdb_io.MEAN, means[0])
-    manifest.write_json(folder, {"source": "synthetic", "digest": sha.hexdigest()})
+    manifest.write_json(folder, {"source": "synthetic", "rotations": 5, "digest": sha.hexdigest()} | about)
     return folder

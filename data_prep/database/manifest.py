@@ -57,6 +57,11 @@ def read_json(folder: Path) -> dict:
         raise InputError(f"{path}: damaged ({error}); build the database again") from None
 
 
+def is_augmented(content: dict) -> bool:
+    """Whether the training set of a manifest.json holds rotated crops (the paper's Aug), not upright ones alone."""
+    return bool(content.get("rotations"))
+
+
 def read_csv(folder: Path) -> dict[str, dict[str, str]]:
     """Return manifest.csv's rows by mass_id, as text."""
     with (folder / CSV).open(newline="", errors=ODD_NAMES) as file:

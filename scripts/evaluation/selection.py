@@ -61,7 +61,7 @@ class Chosen(Trained):
         """Whether the training set held rotated crops; None where that is not known."""
         if not (self.trained_on / manifest.JSON).is_file():
             return None
-        return bool(manifest.read_json(self.trained_on).get("rotations"))
+        return manifest.is_augmented(manifest.read_json(self.trained_on))
 
 
 def parser(description: str, split: str) -> argparse.ArgumentParser:

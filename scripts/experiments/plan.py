@@ -17,9 +17,11 @@ from pathlib import Path
 
 from data_prep.core.errors import InputError
 from data_prep.database import manifest
+from scripts.evaluation import paper_results
 from scripts.experiments.matrix import SPLITS, Arm, Finished, run_name
 from scripts.nets import definitions, device
 from scripts.nets.solver import apart, from_memory, make_solver, timed_step
+from scripts.training import run_folder
 
 KINDS = ("large_aug", "large_noaug", "small_noaug")
 WEIGHTS = Path("weights")
@@ -128,6 +130,7 @@ def arm_steps(
     database = data.folder(arm.crops)
     length, batch, images = _length(arm, database, budget)
     wanted = {"net": arm.net, "data": str(database), "weights": str(start) if start else None, "seed": seed}
+    wanted["augmented"] = arm.augmented
     if (database / manifest.JSON).is_file():
         wanted["data_digest"] = manifest.read_json(database)["digest"]
     state = _state(folder, wanted | length)
@@ -172,7 +175,7 @@ def _length(arm: Arm, database: Path, budget: dict) -> tuple[dict[str, int], int
         iterations = math.ceil(budget["images"] / batch)
         return {"iterations": iterations}, batch, iterations * batch
     layer = definitions.data_layer(definitions.read_prototxt(definitions.prototxt(arm.net, "train_val")), "TRAIN")
-    epochs = budget["epochs"][arm.net]
+    epochs = paper_results.TEST[arm.net].epochs
     there = (database / manifest.JSON).is_file()
     masses = manifest.read_json(database)["counts"]["train"]["records"] if there else 0
     return {"epochs": epochs}, layer.data_param.batch_size, epochs * masses
@@ -183,7 +186,7 @@ def _state(folder: Path, wanted: dict) -> str:
     path = folder / "run.json"
     if not path.is_file():
         return "new"
-    content = json.loads(path.read_text())
+    content = run_folder.BEFORE | json.loads(path.read_text())
     for key, value in wanted.items():
         if content[key] != value:
             raise InputError(f"{folder}: was trained with {key} {content[key]}, not {value}; rm -r it to train it anew")

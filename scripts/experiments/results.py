@@ -92,7 +92,8 @@ def about(budget: dict, name: str, source: str) -> str:
     if "images" in budget:
         length = f"{budget['images']:,} images an arm"
     else:
-        length = ", ".join(f"{paper_results.TITLES[net]} {epochs} epochs" for net, epochs in budget["epochs"].items())
+        rows = paper_results.TEST.items()
+        length = ", ".join(f"{paper_results.TITLES[net]} {row.epochs} epochs" for net, row in rows)
     data = evaluation_table.SOURCES.get(source, source)
     return f"Data: {data}. Budget: {name} ({length}). {evaluation_table.other_data(source)}"
 

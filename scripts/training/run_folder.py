@@ -25,6 +25,7 @@ from scripts.nets import definitions
 from scripts.training.settings import Settings
 
 COLUMNS = ("iteration", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
+BEFORE = {"parts": 1, "augmented": True}  # of runs begun when batches were never divided and images always mirrored
 TRAIN_VAL, SOLVER = "train_val.prototxt", "solver.prototxt"
 
 
@@ -61,6 +62,8 @@ def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Pa
         layer.data_param.batch_size = batch
         if layer.transform_param.HasField("mean_file"):
             layer.transform_param.mean_file = f"{settings.data}/{Path(layer.transform_param.mean_file).name}"
+    if not settings.augmented:
+        definitions.data_layer(train_val, "TRAIN").transform_param.mirror = False
     if settings.from_scratch:
         for layer in train_val.layer:  # no layer has learnt anything yet, so none is held back or hurried
             for param, rate in zip(layer.param, (1, 2), strict=False):
@@ -81,6 +84,8 @@ def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Pa
         ("solver", solver, solver_source),
     ):
         head = f"# Written for this run from {source.relative_to(definitions.ROOT)}, where the reasons are.\n"
+        if not settings.augmented:
+            head += "# The training set is not augmented (the paper's No Aug), so its images are not mirrored either.\n"
         with whole_file(folder / f"{name}.prototxt") as path:
             path.write_text(head + text_format.MessageToString(message))
 
@@ -121,7 +126,7 @@ def read_run(folder: Path) -> tuple[Settings, dict]:
     """
     path = folder / "run.json"
     try:
-        content = {"parts": 1} | json.loads(path.read_text())  # runs of before batches could be divided
+        content = BEFORE | json.loads(path.read_text())
         settings = Settings(**{field.name: content[field.name] for field in fields(Settings)})
     except OSError:
         raise InputError(f"{folder}: no run to resume (no run.json); leave --resume out, or rm -r it first") from None

@@ -20,7 +20,9 @@ class Settings:
     """What decides a run's weights, apart from code and machine; the part of run.json that a resumed run must keep.
 
     `evaluate_every` is None where a run is counted in epochs: it is then evaluated at the end of each. `parts` is how
-    many equal parts a batch is computed in: GPUs x passes of each (Caffe's iter_size).
+    many equal parts a batch is computed in: GPUs x passes of each (Caffe's iter_size). `augmented` is what the database
+    says of its training set: the paper's augmentation is rotation, cropping and mirroring (section 4.2), so a net that
+    trains on upright crops alone is shown no mirrored ones either.
     """
 
     net: str
@@ -37,6 +39,7 @@ class Settings:
     val_images: int
     val_batch: int
     parts: int = 1
+    augmented: bool = True
 
     @property
     def epoch_iterations(self) -> int:
@@ -64,7 +67,7 @@ def new_settings(args: argparse.Namespace, gpus: int = 1) -> Settings:
     train_val = definitions.read_prototxt(definitions.prototxt(args.net, "train_val"))
     solver = definitions.read_prototxt(definitions.solver_prototxt(args.net), "SolverParameter")
     data = args.data or manifest.DEFAULT
-    digest = manifest.read_json(data)["digest"]
+    content = manifest.read_json(data)
     images = {split: lmdb_io.count(data / split) for split in ("train", "val")}
     for split, count in images.items():
         if not count:
@@ -75,7 +78,7 @@ def new_settings(args: argparse.Namespace, gpus: int = 1) -> Settings:
     return Settings(
         net=args.net,
         data=str(data),
-        data_digest=digest,
+        data_digest=content["digest"],
         weights=str(args.weights) if args.weights else None,
         from_scratch=bool(args.from_scratch),
         seed=solver.random_seed if args.seed is None else args.seed,
@@ -87,6 +90,7 @@ def new_settings(args: argparse.Namespace, gpus: int = 1) -> Settings:
         val_images=images["val"],
         val_batch=val_batch_of(images["val"]),
         parts=parts_of(batch, gpus, args.iter_size or 1),
+        augmented=manifest.is_augmented(content),
     )
 
 
