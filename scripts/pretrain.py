@@ -6,8 +6,8 @@
 
 Formula-driven supervised learning (Kataoka et al., "Pre-training without Natural Images", ACCV 2020, arXiv 2101.08515)
 at a size for one CPU core. The net is the hand-written one up to its last feature map, with batch norms, which are
-folded into the convolutions at the end (settled.py, batch_norm.py): the caffemodel holds plain layers of BVLC's names
-and shapes. The images are half as wide as the mammograms' crops, a quarter of the work: a convolution's weights do not
+folded into the convolutions at the end (fractal_pretraining.py): the caffemodel holds plain layers of BVLC's names and
+shapes. The images are half as wide as the mammograms' crops, a quarter of the work: a convolution's weights do not
 depend on it. A run that was stopped goes on when the command is typed again. The JSON beside the caffemodel says how it
 was made.
 
