@@ -16,7 +16,7 @@ from scripts.evaluation import curves, evaluation_table, metrics, paper_results,
 from scripts.reporting import finished_run, gallery, summary_text, svg_charts
 from scripts.reporting.finished_run import Run
 
-TEMPLATES = Path(__file__).resolve().parent / "reporting" / "templates"
+TEMPLATES = Path(__file__).resolve().parent / "templates"
 EXAMPLES = 5  # masses of each class in the opening picture, as in the paper's Fig 1
 CLEAR = 4  # ROC curves that can be told apart: of more, only each net's first is shown at first
 
