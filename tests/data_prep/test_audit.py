@@ -16,20 +16,20 @@ from data_prep.auditing import checks, decoded_records, near_duplicates
 from data_prep.core.records import Box, Film
 from data_prep.database import lmdb_io, manifest
 from data_prep.database.context_crops import SIZE, Window, augmented_windows, context_window, place, warp
-from tests.helpers import film_set
+from tests.helpers import databases
 
 PATIENTS = [f"P{index:02}" for index in range(40)]
 
 
 @pytest.fixture(scope="module")
 def csv_path(tmp_path_factory) -> Path:
-    films = {patient: film_set.texture(index) for index, patient in enumerate(PATIENTS)}
-    return film_set.write(tmp_path_factory.mktemp("audit") / "set", films)
+    films = {patient: databases.texture(index) for index, patient in enumerate(PATIENTS)}
+    return databases.write_films(tmp_path_factory.mktemp("audit") / "set", films)
 
 
 @pytest.fixture(scope="module")
 def built(csv_path, tmp_path_factory) -> Path:
-    return film_set.build(csv_path, tmp_path_factory.mktemp("built") / "lmdb")
+    return databases.build(csv_path, tmp_path_factory.mktemp("built") / "lmdb")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def copy(built, tmp_path) -> Path:
 
 
 def audit(*folders: Path):
-    return film_set.run("data_prep/audit.py", *folders)
+    return databases.run("data_prep/audit.py", *folders)
 
 
 def failed(result) -> list[str]:
@@ -83,8 +83,8 @@ def planted(database: checks.Database, image: np.ndarray) -> tuple[checks.Databa
 @pytest.mark.slow
 def test_a_clean_build_passes_and_so_do_its_small_and_unaugmented_arms_together(csv_path, built, tmp_path):
     split = built / "split.csv"
-    small = film_set.build(csv_path, tmp_path / "small", "--context", "small", "--split", split)
-    plain = film_set.build(csv_path, tmp_path / "plain", "--no-aug", "--split", split)
+    small = databases.build(csv_path, tmp_path / "small", "--context", "small", "--split", split)
+    plain = databases.build(csv_path, tmp_path / "plain", "--no-aug", "--split", split)
     result = audit(built, small, plain)
     assert (result.returncode, result.stderr) == (0, "")
     assert "FAILED" not in result.stdout
@@ -94,7 +94,7 @@ def test_a_clean_build_passes_and_so_do_its_small_and_unaugmented_arms_together(
 
 @pytest.mark.slow
 def test_real_masses_pass_and_none_is_like_another_patients(shared, tmp_path):
-    built = film_set.build(shared / "cbis_ddsm_mass_800" / "masses.csv", tmp_path / "real", "--no-aug")
+    built = databases.build(shared / "cbis_ddsm_mass_800" / "masses.csv", tmp_path / "real", "--no-aug")
     result = audit(built)
     assert result.returncode == 0, result.stdout
 
@@ -135,7 +135,7 @@ def test_different_masses_beside_the_same_white_edge_are_not_alike():
     """The film's edge is no tissue, yet by far the strongest structure: a plain correlation is 0.95 here."""
     patches = []
     for index in range(12):
-        image = 100 + cv2.resize(film_set.texture(index)[:150, :150], (SIZE, SIZE)) // 3
+        image = 100 + cv2.resize(databases.texture(index)[:150, :150], (SIZE, SIZE)) // 3
         image[:, 60:80] = 255
         patches.append(near_duplicates.patch(image, near_duplicates.WHOLE))
     assert (
@@ -148,8 +148,8 @@ def test_different_masses_beside_the_same_white_edge_are_not_alike():
 @pytest.mark.parametrize("context", ["large", "small"])
 def test_films_entered_under_two_patients_are_found_through_all_augmentation(tmp_path, context):
     """The ordinary build: the twins in training are only ever seen turned and cut."""
-    films = {patient: film_set.texture(index) for index, patient in enumerate(PATIENTS[:20])}
-    x, y, width, height = film_set.BOX
+    films = {patient: databases.texture(index) for index, patient in enumerate(PATIENTS[:20])}
+    x, y, width, height = databases.BOX
     rng = np.random.default_rng(0)
     twins = {
         "exact": films["P00"],
@@ -157,11 +157,11 @@ def test_films_entered_under_two_patients_are_found_through_all_augmentation(tmp
         "noisy": (films["P02"] + rng.normal(0, 3, films["P02"].shape)).clip(0, 255).astype(np.uint8),
         "faint": (films["P03"] * 0.7 + 30).astype(np.uint8),
     }
-    csv_path = film_set.write(tmp_path / "set", films | twins, {"mirrored": (200 - x - width, y, width, height)})
+    csv_path = databases.write_films(tmp_path / "set", films | twins, {"mirrored": (200 - x - width, y, width, height)})
     places = {patient: "train" for patient in films} | {"P18": "val", "P19": "test"}
     places |= {"exact": "val", "mirrored": "test", "noisy": "val", "faint": "test"}
     (tmp_path / "split.csv").write_text("patient,split\n" + "".join(f"{p},{s}\n" for p, s in places.items()))
-    built = film_set.build(csv_path, tmp_path / "lmdb", "--split", tmp_path / "split.csv", "--context", context)
+    built = databases.build(csv_path, tmp_path / "lmdb", "--split", tmp_path / "split.csv", "--context", context)
     result = audit(built)
     assert (result.returncode, failed(result)) == (1, ["alike"])
     found = [line.split() for line in result.stdout.splitlines() if "(correlation" in line]
@@ -387,7 +387,7 @@ def test_the_core_lies_within_every_window(context, size):
 
 def test_crops_of_a_mass_turned_back_show_the_same_pixels():
     film = Film(Path("film"), 200, 300)
-    image = film_set.texture(1)
+    image = databases.texture(1)
     box = Box(60, 90, 130, 140)
     upright = warp(image, film, context_window(box, "large"))
     expected = near_duplicates.patch(upright, near_duplicates.core(context_window(box, "large"), box, "large"))

@@ -21,7 +21,7 @@ from data_prep.core.errors import InputError
 from data_prep.database import manifest
 from data_prep.formats import ljpeg
 from data_prep.sources import ddsm
-from tests.helpers import film_set, made
+from tests.helpers import databases, random_nets
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 50
@@ -32,19 +32,19 @@ AS_ANYONE = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-
 @pytest.fixture(scope="module")
 def films(tmp_path_factory) -> Path:
     """The CSV of 30 patients' films."""
-    patients = {f"P{index:02}": film_set.texture(index) for index in range(30)}
-    return film_set.write(tmp_path_factory.mktemp("faults") / "set", patients)
+    patients = {f"P{index:02}": databases.texture(index) for index in range(30)}
+    return databases.write_films(tmp_path_factory.mktemp("faults") / "set", patients)
 
 
 @pytest.fixture(scope="module")
 def whole(films, tmp_path_factory) -> tuple[Path, float]:
     """The database of these films, and the seconds that it took."""
     start = time.monotonic()
-    return film_set.build(films, tmp_path_factory.mktemp("whole") / "lmdb"), time.monotonic() - start
+    return databases.build(films, tmp_path_factory.mktemp("whole") / "lmdb"), time.monotonic() - start
 
 
 def start(csv_path: Path, out: Path, *options: str | Path, **settings) -> subprocess.Popen:
-    return film_set.start(csv_path, out, "--workers", "2", *options, **settings)
+    return databases.start(csv_path, out, "--workers", "2", *options, **settings)
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:
@@ -109,7 +109,7 @@ def kill(process: subprocess.Popen, kind: str) -> None:
 def test_a_build_killed_at_fifty_random_moments_is_never_accepted_and_the_next_is_whole(films, whole, tmp_path):
     reference, seconds = whole
     rng = random.Random(1)
-    snapshot = made.snapshot(tmp_path / "runs" / "baseline_iter_1.caffemodel")
+    snapshot = random_nets.snapshot(tmp_path / "runs" / "baseline_iter_1.caffemodel")
     out = tmp_path / "lmdb"
     unfinished = tmp_path / "lmdb.unfinished"
     states = set()
@@ -136,7 +136,7 @@ def test_a_build_killed_at_fifty_random_moments_is_never_accepted_and_the_next_i
                 check_refused(unfinished, snapshot)
         if number % 10 == 9:
             shutil.rmtree(out, ignore_errors=True)
-            assert digest_of(film_set.build(films, out)) == digest_of(reference)
+            assert digest_of(databases.build(films, out)) == digest_of(reference)
         shutil.rmtree(out, ignore_errors=True)
     assert not unfinished.exists()
     assert {("the group", -signal.SIGKILL, True), ("the main process", -signal.SIGKILL, True)} <= states
@@ -145,12 +145,12 @@ def test_a_build_killed_at_fifty_random_moments_is_never_accepted_and_the_next_i
 
 def check_refused(folder: Path, snapshot: Path) -> None:
     """Train, eval and audit refuse a folder that is no finished database."""
-    train = film_set.run("scripts/train.py", "--net", "baseline", "--data", folder, "--out", snapshot.parent / "none")
-    evaluation = film_set.run("scripts/eval.py", "--weights", snapshot, "--data", folder)
+    train = databases.run("scripts/train.py", "--net", "baseline", "--data", folder, "--out", snapshot.parent / "none")
+    evaluation = databases.run("scripts/eval.py", "--weights", snapshot, "--data", folder)
     for result in (train, evaluation):
         assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
         assert "no finished database" in result.stderr
-    audit = film_set.run("data_prep/audit.py", folder)
+    audit = databases.run("data_prep/audit.py", folder)
     assert audit.returncode != 0
     assert "no finished database" in audit.stdout or "no such folder" in audit.stderr
 
@@ -253,8 +253,8 @@ def test_a_codec_without_room_for_a_film_does_not_blame_the_film(tmp_path):
 
 @pytest.mark.slow
 def test_workers_without_memory_for_a_film_are_one_clear_line(tmp_path):
-    patients = {f"P{index:02}": film_set.texture(index) for index in range(8)}
-    csv_path = film_set.write(tmp_path / "set", patients | {"P99": np.zeros((9000, 9000), np.uint8)})
+    patients = {f"P{index:02}": databases.texture(index) for index in range(8)}
+    csv_path = databases.write_films(tmp_path / "set", patients | {"P99": np.zeros((9000, 9000), np.uint8)})
     split = tmp_path / "split.csv"
     split.write_text(
         "patient,split\nP99,test\nP00,val\nP01,val\n" + "".join(f"{p},train\n" for p in sorted(patients)[2:])
@@ -307,7 +307,7 @@ def test_a_film_that_vanishes_midway_is_left_out_and_named(films, whole, tmp_pat
     assert stderr.startswith("left out: ") and f"{gone}.png" in stderr and stderr.count("\n") == 1
     row = manifest.read_csv(tmp_path / "lmdb")[f"{gone}.{gone}.1"]
     assert row["reason"].startswith("unreadable film") and not row["split"]
-    without = film_set.build(csv_path, tmp_path / "without")
+    without = databases.build(csv_path, tmp_path / "without")
     assert digest_of(tmp_path / "lmdb") == digest_of(without)
 
 

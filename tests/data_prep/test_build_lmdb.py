@@ -18,7 +18,7 @@ from data_prep.database import context_crops, lmdb_io, manifest
 from data_prep.database.context_crops import Window
 from data_prep.sources import registry
 from scripts.evaluation import evaluation_table
-from tests.helpers import film_set
+from tests.helpers import databases
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = ("image", "patient_id", "side", "view", "x", "y", "width", "height", "pathology")
@@ -178,7 +178,7 @@ def test_too_few_patients_and_an_existing_folder_are_refused(tmp_path):
 
 def test_a_killed_build_leaves_nothing_that_is_accepted_and_the_next_is_whole(boxes_csv, built, tmp_path):
     out = tmp_path / "out"
-    process = film_set.start(boxes_csv, out)
+    process = databases.start(boxes_csv, out)
     while not (tmp_path / "out.unfinished" / "train").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)

@@ -8,7 +8,7 @@ import pytest
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import new_folder, read_table
-from tests.helpers import film_set, no_locks
+from tests.helpers import databases, no_locks
 
 ROWS = [
     {"patient_id": "22678622", "image": "a b/1.png", "x": "12.5", "y": "7", "note": "CC, left"},
@@ -53,10 +53,10 @@ def test_what_is_no_table_is_one_clear_line(tmp_path, content, message):
 
 @pytest.mark.parametrize("error", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
 def test_a_database_is_built_without_locks_with_one_warning(tmp_path, error):
-    table = film_set.write(tmp_path / "films", {f"P{i:02}": film_set.texture(i) for i in range(20)})
-    command = [sys.executable, *film_set.arguments(table, tmp_path / "lmdb", "--no-aug", "--workers", "1")]
+    table = databases.write_films(tmp_path / "films", {f"P{i:02}": databases.texture(i) for i in range(20)})
+    command = [sys.executable, *databases.arguments(table, tmp_path / "lmdb", "--no-aug", "--workers", "1")]
     environment = no_locks.environment(tmp_path, error)
-    done = subprocess.run(command, cwd=film_set.ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=databases.ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("warning: ") == 1
     assert f"{tmp_path / 'lmdb'}.unfinished: this file system has no locks" in done.stderr

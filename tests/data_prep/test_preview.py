@@ -14,13 +14,13 @@ from data_prep.auditing import contact_sheet
 from data_prep.database import manifest
 from data_prep.database.context_crops import SIZE, Window
 from data_prep.database.split import SPLITS
-from tests.helpers import film_set
+from tests.helpers import databases
 
 
 def bright_box() -> np.ndarray:
     """A dark film whose mass is a bright rectangle that fills its box."""
     film = np.full((300, 200), 30, np.uint8)
-    x, y, width, height = film_set.BOX
+    x, y, width, height = databases.BOX
     film[y : y + height, x : x + width] = 120
     return film
 
@@ -28,8 +28,8 @@ def bright_box() -> np.ndarray:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
     films = {f"P{index:02}": bright_box() for index in range(40)}
-    csv_path = film_set.write(tmp_path_factory.mktemp("preview") / "set", films)
-    return film_set.build(csv_path, tmp_path_factory.mktemp("built") / "lmdb")
+    csv_path = databases.write_films(tmp_path_factory.mktemp("preview") / "set", films)
+    return databases.build(csv_path, tmp_path_factory.mktemp("built") / "lmdb")
 
 
 def mask_of(corners) -> np.ndarray:
@@ -70,7 +70,7 @@ def test_the_sheet_has_the_boxes_drawn_along_the_masses_edges(built):
 def test_both_pictures_are_written_and_the_same_seed_draws_the_same(built, tmp_path):
     outs = [tmp_path / name for name in ("one.png", "two.png", "other.png")]
     for out, seed in zip(outs, (1, 1, 2), strict=True):
-        result = film_set.run("data_prep/preview.py", built, "--out", out, "--columns", 3, "--seed", seed)
+        result = databases.run("data_prep/preview.py", built, "--out", out, "--columns", 3, "--seed", seed)
         assert (result.returncode, result.stderr) == (0, "")
         fig1 = out.with_name(f"{out.stem}_fig1.png")
         assert result.stdout.split() == [str(out), str(fig1)]
@@ -108,10 +108,10 @@ def test_captions_say_mass_pathology_and_what_the_manifest_knows(built):
 
 
 def test_an_unfinished_or_damaged_database_is_one_clear_line(built, tmp_path):
-    result = film_set.run("data_prep/preview.py", tmp_path)
+    result = databases.run("data_prep/preview.py", tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     manifest.write_json(tmp_path, manifest.read_json(built))
     (tmp_path / "manifest.csv").write_text((built / "manifest.csv").read_text())
-    result = film_set.run("data_prep/preview.py", tmp_path)
+    result = databases.run("data_prep/preview.py", tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert str(tmp_path / "train") in result.stderr

@@ -10,7 +10,7 @@ from data_prep.core.errors import run
 from data_prep.database import build_summary, manifest
 from scripts import eval as evaluation
 from scripts import gallery, saliency
-from tests.helpers import made
+from tests.helpers import databases, random_nets
 
 SPLITS = {"train": ["T0", "T1"], "val": ["V0", "V1"], "test": [f"E{i:02d}" for i in range(12)]}
 LOG = "iteration,epoch,train_loss,train_accuracy,val_loss,val_accuracy,seconds\n" + "".join(
@@ -21,13 +21,13 @@ LOG = "iteration,epoch,train_loss,train_accuracy,val_loss,val_accuracy,seconds\n
 
 def make(folder: Path, source: str, runs: dict[str, int]) -> list[Path]:
     """Make in `folder` a database that says it is of `source`, and a baseline's run for each name and seed."""
-    data = made.database(folder / "data" / "lmdb", SPLITS, source)
+    data = databases.write(folder / "data" / "lmdb", SPLITS, source=source)
     complete(data)
     folders = [folder / "runs" / name for name in runs]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for each, seed in zip(folders, runs.values(), strict=True):
-            made.snapshot(each / "snapshot_iter_20.caffemodel", seed=seed)
+            random_nets.snapshot(each / "snapshot_iter_20.caffemodel", seed=seed)
             (each / "log.csv").write_text(LOG)
             (each / "run.json").write_text(json.dumps(settings(each.name, seed, manifest.read_json(data)["digest"])))
             for main, script in ((evaluation.main, "eval"), (saliency.main, "saliency"), (gallery.main, "gallery")):
@@ -38,7 +38,7 @@ def make(folder: Path, source: str, runs: dict[str, int]) -> list[Path]:
 
 
 def complete(data: Path) -> None:
-    """Give manifest.json what made.database leaves out of it and the page shows."""
+    """Give manifest.json what databases.write leaves out of it and the page shows."""
     masses = [row for row in manifest.read_csv(data).values()]
     counts = {
         split: {name: sum(row["split"] == split for row in masses) for name in build_summary.ROWS} for split in SPLITS

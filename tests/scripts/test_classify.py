@@ -18,10 +18,10 @@ from scripts import classify
 from scripts import eval as evaluation
 from scripts.evaluation import plots
 from scripts.nets import inference
-from tests.helpers import dicoms, film_set, made
+from tests.helpers import databases, dicoms, random_nets
 
 SQUASHED = "400,450"  # the size that half of the films had before they were squashed to 200 x 300
-BOX = ",".join(map(str, film_set.BOX))
+BOX = ",".join(map(str, databases.BOX))
 
 
 def typed(monkeypatch, script, *words) -> int:
@@ -48,7 +48,7 @@ def judged(monkeypatch, tmp_path, *words) -> dict[str, plots.Judged]:
 
 def train(data: Path, folder: Path, net: str) -> Path:
     """Make a run with random weights that names its data, and evaluate it; return its folder."""
-    made.snapshot(folder / "snapshot_iter_1.caffemodel", net)
+    random_nets.snapshot(folder / "snapshot_iter_1.caffemodel", net)
     digest = manifest.read_json(data)["digest"]
     (folder / "run.json").write_text(json.dumps({"net": net, "data": str(data), "data_digest": digest}))
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -60,11 +60,11 @@ def train(data: Path, folder: Path, net: str) -> Path:
 def own(tmp_path_factory) -> Path:
     """A run on a CSV of boxes in small context; films of even numbers are squashed."""
     folder = tmp_path_factory.mktemp("own")
-    table = film_set.write(folder / "set", {f"P{i:02}": film_set.texture(i) for i in range(30)})
+    table = databases.write_films(folder / "set", {f"P{i:02}": databases.texture(i) for i in range(30)})
     head, *lines = table.read_text().splitlines()
     lines = [f"{line},{'200,300' if i % 2 else SQUASHED}" for i, line in enumerate(lines)]
     table.write_text("\n".join([f"{head},film_width,film_height", *lines]))
-    data = film_set.build(table, folder / "lmdb", "--no-aug", "--context", "small")
+    data = databases.build(table, folder / "lmdb", "--no-aug", "--context", "small")
     return train(data, folder / "run", "baseline")
 
 
@@ -74,7 +74,7 @@ def case_folders(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ddsm")
     ddsm_set.ensure(folder / "films", patients=24, resolution=400)
     options = ("--source", "ddsm", "--root", folder / "films", "--out", folder / "lmdb", "--no-aug")
-    result = film_set.run("data_prep/build_lmdb.py", *options)
+    result = databases.run("data_prep/build_lmdb.py", *options)
     assert result.returncode == 0, result.stderr
     return train(folder / "lmdb", folder / "run", "googlenet")
 
@@ -122,7 +122,7 @@ def test_each_mass_of_a_ddsm_film_gets_the_probability_that_evaluation_gave_it(
 
 def test_mark_of_any_kind_gives_the_same_answer_where_it_gives_the_same_box(own, case_folders, monkeypatch, tmp_path):
     film = Path(predictions(own)[0]["film"])
-    x, y, width, height = film_set.BOX
+    x, y, width, height = databases.BOX
     mask = np.zeros((300, 200), np.uint8)
     mask[y : y + height, x : x + width] = 255
     cv2.imwrite(str(tmp_path / "mask.png"), mask)
@@ -159,7 +159,7 @@ def test_every_mass_of_an_overlay_is_judged_proven_or_not_and_no_calcification(
 
 def test_outline_in_the_crop_is_where_the_mass_is_in_it(own, monkeypatch, tmp_path):
     film = np.full((300, 200), 40, np.uint8)
-    x, y, width, height = film_set.BOX
+    x, y, width, height = databases.BOX
     film[y : y + height, x : x + width] = 200
     cv2.imwrite(str(tmp_path / "film.png"), film)
     mass = judged(monkeypatch, tmp_path, tmp_path / "film.png", "--box", BOX, "--run", own)["film"]

@@ -18,7 +18,7 @@ from data_prep.database import lmdb_io, manifest
 from scripts import eval as evaluation
 from scripts.evaluation import evaluation_table, metrics, paper_results, selection
 from scripts.nets import caffemodel, definitions, inference
-from tests.helpers import made
+from tests.helpers import databases, random_nets
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLITS = {
@@ -32,7 +32,7 @@ SPLITS = {
 def made_once(tmp_path_factory) -> Path:
     """A folder as a user's: data/lmdb, and runs/one with a baseline trained on it."""
     folder = tmp_path_factory.mktemp("workplace")
-    made.database(folder / "data" / "lmdb", SPLITS)
+    databases.write(folder / "data" / "lmdb", SPLITS)
     add_run(folder / "runs" / "one", folder / "data" / "lmdb")
     return folder
 
@@ -54,7 +54,7 @@ def evaluated(made_once) -> Path:
 
 def add_run(folder: Path, data: Path, net: str = "baseline", digest: str | None = None) -> Path:
     """Write what train.py leaves: a snapshot, and run.json that names the data."""
-    snapshot = made.snapshot(folder / "snapshot_iter_3.caffemodel", net)
+    snapshot = random_nets.snapshot(folder / "snapshot_iter_3.caffemodel", net)
     digest = digest or manifest.read_json(data)["digest"]
     (folder / "run.json").write_text(json.dumps({"net": net, "data": str(data), "data_digest": digest}))
     return snapshot
@@ -169,14 +169,14 @@ def test_damaged_newest_snapshot_is_passed_over_and_named(there, monkeypatch, ca
 
 
 def test_mean_subtracted_is_the_training_sets_not_the_judged_sets(there, evaluated, monkeypatch, tmp_path):
-    other = made.database(tmp_path / "other", SPLITS, source="boxes")
-    lmdb_io.write_mean(other / lmdb_io.MEAN, np.zeros((made.SIZE, made.SIZE)))
+    other = databases.write(tmp_path / "other", SPLITS, source="boxes")
+    lmdb_io.write_mean(other / lmdb_io.MEAN, np.zeros((databases.SIZE, databases.SIZE)))
     assert evaluate(monkeypatch, "--data", other, "--out", tmp_path / "out") == 0
     assert read(tmp_path / "out")[0] == read(evaluated)[0]
 
 
 def test_patients_seen_in_training_are_told_and_written_down(there, monkeypatch, capsys, tmp_path):
-    other = made.database(tmp_path / "other", {"train": ["E1"], "val": [], "test": ["T0", "T1", "E0"]})
+    other = databases.write(tmp_path / "other", {"train": ["E1"], "val": [], "test": ["T0", "T1", "E0"]})
     assert evaluate(monkeypatch, "--data", other, "--out", tmp_path) == 0
     warning = "2 of this split's patients were trained on, such as T0"
     assert warning in capsys.readouterr().err
@@ -195,7 +195,7 @@ def test_data_rebuilt_or_gone_since_training_is_told(there, capsys, tmp_path):
 
 
 def test_snapshot_of_caffe_train_typed_by_hand_gets_a_folder_of_its_own(there, monkeypatch, capsys, tmp_path):
-    weights = made.snapshot(tmp_path / "baseline_iter_5.caffemodel")
+    weights = random_nets.snapshot(tmp_path / "baseline_iter_5.caffemodel")
     assert evaluate(monkeypatch, "--weights", weights, "--split", "val") == 0
     assert read(tmp_path / "baseline_iter_5_eval_val")[1]["split"] == "val"
     assert "warning" not in capsys.readouterr().err
@@ -206,7 +206,7 @@ def test_one_class_alone_has_no_auc_and_no_curves_not_even_old_ones(there, monke
     out.mkdir()
     for name in ("roc.png", "pr.png"):
         (out / name).write_bytes(b"of an earlier evaluation")
-    one_class = made.database(tmp_path / "one", {"train": ["T0"], "val": [], "test": ["E0"]})
+    one_class = databases.write(tmp_path / "one", {"train": ["T0"], "val": [], "test": ["E0"]})
     assert evaluate(monkeypatch, "--data", one_class, "--out", out) == 0
     _, summary = read(out)
     assert summary["metrics"]["auc"]["value"] is None and summary["metrics"]["specificity"]["value"] is None
@@ -225,19 +225,19 @@ def test_metrics_json_of_an_earlier_evaluation_does_not_outlive_an_interrupted_o
 
 def broken_inputs(folder: Path) -> dict[str, tuple[list, str]]:
     """What a user can get wrong, by name: arguments, and words of the message."""
-    whole = made.snapshot(folder / "whole.caffemodel")
+    whole = random_nets.snapshot(folder / "whole.caffemodel")
     (folder / "cut.caffemodel").write_bytes(whole.read_bytes()[:100_000])
     stranger = caffemodel.read_snapshot(whole)
     stranger.name = "lenet"
     (folder / "stranger.caffemodel").write_bytes(stranger.SerializeToString())
-    caffe_net = made.random_net("baseline")
+    caffe_net = random_nets.random_net("baseline")
     caffe_net.params["score"][1].data[...] = np.nan
     caffe_net.save(str(folder / "nan.caffemodel"))
     misfit = caffemodel.read_snapshot(whole)
     del misfit.layer[-2].blobs[0].shape.dim[:]
     misfit.layer[-2].blobs[0].shape.dim.extend([1, 128])
     (folder / "misfit.caffemodel").write_bytes(misfit.SerializeToString())
-    unfinished = made.database(folder / "unfinished", {"train": ["T0"], "val": [], "test": ["E0", "E1"]})
+    unfinished = databases.write(folder / "unfinished", {"train": ["T0"], "val": [], "test": ["E0", "E1"]})
     (unfinished / manifest.JSON).unlink()
     (folder / "file").touch()
     return {
@@ -257,7 +257,7 @@ def broken_inputs(folder: Path) -> dict[str, tuple[list, str]]:
 
 
 def test_what_cannot_be_evaluated_is_one_clear_line_and_no_metrics(there, monkeypatch, capsys, tmp_path):
-    made.database(tmp_path / "empty", {"train": ["T0"], "val": [], "test": ["E0"]})
+    databases.write(tmp_path / "empty", {"train": ["T0"], "val": [], "test": ["E0"]})
     for name, (args, message) in broken_inputs(tmp_path).items():
         if "--out" not in args:
             args = [*args, "--out", tmp_path / "out"]

@@ -12,7 +12,7 @@ from scripts import gallery as command
 from scripts.evaluation import saliency_maps
 from scripts.nets import inference
 from scripts.reporting import gallery
-from tests.helpers import made
+from tests.helpers import databases, random_nets
 
 SPLITS = {"train": ["T0", "T1"], "val": ["V0", "V1"], "test": [f"E{i}" for i in range(10)]}
 
@@ -21,8 +21,8 @@ SPLITS = {"train": ["T0", "T1"], "val": ["V0", "V1"], "test": [f"E{i}" for i in 
 def workplace(tmp_path_factory):
     """A folder as a user's: a database of 20 test masses, and a run of the baseline with its gallery."""
     folder = tmp_path_factory.mktemp("workplace")
-    made.database(folder / "data" / "lmdb", SPLITS)
-    made.snapshot(folder / "runs" / "one" / "snapshot_iter_1.caffemodel")
+    databases.write(folder / "data" / "lmdb", SPLITS)
+    random_nets.snapshot(folder / "runs" / "one" / "snapshot_iter_1.caffemodel")
     (folder / "runs" / "one" / "run.json").write_text('{"data": "data/lmdb"}')
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -86,6 +86,6 @@ def test_sheet_is_nearly_square_and_keeps_the_order(count, shape):
 
 
 def test_nets_with_larger_inputs_have_the_same_crops():
-    image = made.film_crop(np.random.default_rng(0), 1)
+    image = databases.film_crop(np.random.default_rng(0), 1)
     assert inference.centre_crop(image, 227).shape == (227, 227)  # AlexNet's
     np.testing.assert_array_equal(gallery.crop_tile(inference.centre_crop(image, 224)), gallery.crop_tile(image))

@@ -17,7 +17,7 @@ from scripts.nets import definitions, device
 from scripts.nets.caffemodel import read_weights
 from scripts.training import loop, multi_gpu, run_folder, snapshots
 from scripts.training.settings import Settings, parts_of
-from tests.helpers import cpu_ranks, tiny_database
+from tests.helpers import cpu_ranks, databases
 
 caffe = definitions.import_caffe()
 GOOGLENET = ("--net", "googlenet")
@@ -35,9 +35,7 @@ def root(tmp_path, database, monkeypatch):
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
     """10 training images as large as GoogLeNet's crop, which is then the same whatever is drawn."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiny_database, "SIZE", 224)
-        return tiny_database.make(tmp_path_factory.mktemp("data") / "lmdb", train=10, val=4)
+    return databases.write_counts(tmp_path_factory.mktemp("data") / "lmdb", train=10, val=4, size=224)
 
 
 def start(*options, connect="connect"):

@@ -15,7 +15,7 @@ from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io
 from scripts.evaluation import paper_results
 from scripts.nets import caffemodel, definitions, device, inference
-from tests.helpers import tiny_database
+from tests.helpers import databases
 
 PAPER_TRAINING_IMAGES = 36_400  # 1,456 masses x 25 crops
 GOOGLENET_WIDTHS = {  # 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection (Szegedy et al., Table 1)
@@ -87,7 +87,7 @@ def googlenet_shapes():
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
-    return tiny_database.make(tmp_path_factory.mktemp("data") / "lmdb", train=10, val=7)
+    return databases.write_counts(tmp_path_factory.mktemp("data") / "lmdb", train=10, val=7)
 
 
 @pytest.fixture(scope="module")

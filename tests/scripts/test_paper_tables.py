@@ -19,7 +19,7 @@ from scripts.evaluation.results_table import Table
 from scripts.experiments import claims_table, paper_tables
 from scripts.experiments.matrix import Finished, read_experiments, run_name
 from scripts.training.run_folder import COLUMNS
-from tests.helpers import made
+from tests.helpers import databases, random_nets
 
 EXPERIMENTS = read_experiments()
 NAMES = ("table1", "table2", "table3", "extra", "per_patient", "callback", "operating", "seeds", "claims")
@@ -308,9 +308,9 @@ def test_arms_judged_on_other_masses_are_refused(runs, tmp_path):
 def test_figures_of_a_run_are_those_that_eval_wrote(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     patients = {"train": ["T0", "T1"], "val": ["V0", "V1", "V2"], "test": ["E0", "E1", "E2", "E3"]}
-    data = made.database(tmp_path / "lmdb", patients)
+    data = databases.write(tmp_path / "lmdb", patients)
     folder = tmp_path / "runs" / "baseline_seed1"
-    made.snapshot(folder / "snapshot_iter_3.caffemodel")
+    random_nets.snapshot(folder / "snapshot_iter_3.caffemodel")
     settings = {"iterations": 3, "batch": 2, "train_images": 4, "weights": None, "net": "baseline", "data": str(data)}
     (folder / "run.json").write_text(json.dumps(settings))
     for split in ("val", "test"):

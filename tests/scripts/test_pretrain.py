@@ -17,7 +17,7 @@ from data_prep.synthesis import fractal_set
 from scripts.nets import batch_norm, definitions
 from scripts.nets.caffemodel import read_weights, stored_layers
 from scripts.training import fractal_pretraining, settings
-from tests.helpers import tiny_database
+from tests.helpers import databases
 
 SCRIPTS = definitions.ROOT / "scripts"
 CATEGORIES = 3
@@ -152,7 +152,7 @@ def test_alexnet_stops_goes_on_and_its_file_fills_every_convolution(root, capsys
     assert "is there already" in fails(root, *options)
 
     monkeypatch.chdir(root)
-    tiny_database.make(root / "data" / "lmdb", train=2, val=2)
+    databases.write_counts(root / "data" / "lmdb", train=2, val=2)
     typed = {"net": "alexnet", "data": None, "weights": made, "from_scratch": None, "epochs": 1, "iterations": None}
     settings.check_weights(settings.new_settings(argparse.Namespace(**typed, batch=None, seed=None, iter_size=None)))
     assert "fills 5 layers; at random start: fc6_mass, fc7_mass, fc8_mass" in capsys.readouterr().out
@@ -167,7 +167,7 @@ def test_googlenet_is_pretrained_and_then_fine_tuned(root):
     status, out, err = pretrain(root, "--net", "googlenet", "--epochs", "1")
     assert status == 0, err
     assert "next: python scripts/train.py --net googlenet --weights weights/fractal_googlenet.caffemodel" in out
-    tiny_database.make(root / "data" / "lmdb", train=2, val=2)
+    databases.write_counts(root / "data" / "lmdb", train=2, val=2)
     options = ("--net", "googlenet", "--weights", "weights/fractal_googlenet.caffemodel", "--iterations", "1")
     status, out, err = python(root, SCRIPTS / "train.py", *options, "--batch", "2")
     assert status == 0, err

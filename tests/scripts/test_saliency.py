@@ -14,7 +14,7 @@ from data_prep.database import lmdb_io
 from scripts import saliency
 from scripts.evaluation import plots, saliency_maps, selection
 from scripts.nets import definitions, inference
-from tests.helpers import made
+from tests.helpers import databases, random_nets
 
 SPLITS = {"train": ["T0", "T1"], "val": ["V0", "V1", "V2", "V3"], "test": ["E0", "E1"]}
 
@@ -23,8 +23,8 @@ SPLITS = {"train": ["T0", "T1"], "val": ["V0", "V1", "V2", "V3"], "test": ["E0",
 def workplace(tmp_path_factory):
     """A folder as a user's: data/lmdb, and a baseline's snapshot in runs/."""
     folder = tmp_path_factory.mktemp("workplace")
-    made.database(folder / "data" / "lmdb", SPLITS)
-    made.snapshot(folder / "runs" / "baseline_iter_1.caffemodel")
+    databases.write(folder / "data" / "lmdb", SPLITS)
+    random_nets.snapshot(folder / "runs" / "baseline_iter_1.caffemodel")
     return folder
 
 
@@ -36,7 +36,7 @@ def there(workplace, monkeypatch):
 
 def inputs_of(net: str, data: Path, count: int = 2) -> np.ndarray:
     rng = np.random.default_rng(1)
-    return inference.preprocess(net, np.stack([made.film_crop(rng, i % 2) for i in range(count)]), data)
+    return inference.preprocess(net, np.stack([databases.film_crop(rng, i % 2) for i in range(count)]), data)
 
 
 def largest_by_quadrant_and_channel(gradient: np.ndarray) -> list[tuple[int, int, int]]:
@@ -52,7 +52,7 @@ def largest_by_quadrant_and_channel(gradient: np.ndarray) -> list[tuple[int, int
 
 @pytest.mark.parametrize(("net", "of_class"), [("baseline", 0), ("alexnet", 1), ("googlenet", 0)])
 def test_gradient_equals_the_scores_change_when_a_pixel_is_nudged(net, of_class, workplace):
-    caffe_net = made.random_net(net)
+    caffe_net = random_nets.random_net(net)
     inputs, step = inputs_of(net, workplace / "data" / "lmdb", 1), 0.5
     gradient = saliency_maps.gradient(caffe_net, inputs, np.array([of_class]))
     assert gradient.shape == inputs.shape and gradient.dtype == np.float32
@@ -69,7 +69,7 @@ def test_gradient_equals_the_scores_change_when_a_pixel_is_nudged(net, of_class,
 
 @pytest.mark.parametrize("net", definitions.NETS)
 def test_each_images_gradient_is_its_own_and_of_its_own_class(net, workplace):
-    caffe_net = made.random_net(net)
+    caffe_net = random_nets.random_net(net)
     inputs, classes = inputs_of(net, workplace / "data" / "lmdb"), np.array([1, 0])
     together = saliency_maps.gradient(caffe_net, inputs, classes)
     for image, of_class, expected in zip(inputs, classes, together, strict=True):
@@ -81,7 +81,7 @@ def test_each_images_gradient_is_its_own_and_of_its_own_class(net, workplace):
 
 
 def test_gradient_is_of_the_score_so_a_confident_net_has_one_too(workplace):
-    caffe_net = made.random_net("baseline")
+    caffe_net = random_nets.random_net("baseline")
     inputs, classes = inputs_of("baseline", workplace / "data" / "lmdb"), np.array([0, 1])
     unsure = saliency_maps.gradient(caffe_net, inputs, classes)
     for blob in caffe_net.params["score"]:
@@ -92,7 +92,7 @@ def test_gradient_is_of_the_score_so_a_confident_net_has_one_too(workplace):
 
 
 def test_map_is_bright_only_where_the_net_looks(workplace):
-    caffe_net = made.random_net("baseline")
+    caffe_net = random_nets.random_net("baseline")
     weights = caffe_net.params["fc1"][0].data.reshape(128, 64, 28, 28)
     looked_at = np.zeros((28, 28), bool)
     looked_at[4:8, 18:22] = True  # of pool3, 8 input pixels a cell: rows 32 to 63, columns 144 to 175

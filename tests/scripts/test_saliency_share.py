@@ -12,7 +12,7 @@ from data_prep.database import context_crops, lmdb_io, manifest
 from scripts import saliency, saliency_share
 from scripts.evaluation import saliency_maps, saliency_zones
 from scripts.nets import definitions, inference, random_init
-from tests.helpers import made
+from tests.helpers import databases, random_nets
 
 SPLITS = {"train": ["T0", "T1"], "val": ["V0", "V1", "V2", "V3"], "test": ["E0", "E1"]}
 FILM = Film("film", 600, 800)
@@ -25,7 +25,7 @@ UPRIGHT = np.array([(60, 40), (160, 40), (160, 100), (60, 100)], np.float32)
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A database; the box of each of its masses fills the middle half of the crop."""
-    return made.database(tmp_path_factory.mktemp("saliency_share") / "lmdb", SPLITS)
+    return databases.write(tmp_path_factory.mktemp("saliency_share") / "lmdb", SPLITS)
 
 
 def measure(monkeypatch, data, weights, *options) -> dict | int:
@@ -38,7 +38,7 @@ def measure(monkeypatch, data, weights, *options) -> dict | int:
 
 def changed_snapshot(path, change):
     """Write a random baseline's snapshot after `change` of its parameters."""
-    net = made.random_net("baseline")
+    net = random_nets.random_net("baseline")
     change(net.params)
     net.save(str(path))
     return path
@@ -84,7 +84,7 @@ def test_shares_sum_to_one_and_an_even_map_gives_each_zone_its_area():
 
 
 def test_trained_shares_are_those_of_the_maps_that_saliency_draws(data, tmp_path, monkeypatch):
-    weights = made.snapshot(tmp_path / "baseline_iter_1.caffemodel")
+    weights = random_nets.snapshot(tmp_path / "baseline_iter_1.caffemodel")
     found = measure(monkeypatch, data, weights)
     command = ["saliency.py", "--weights", weights, "--data", data, "--count", "8", "--out", tmp_path]
     monkeypatch.setattr(sys, "argv", [str(word) for word in command])

@@ -18,7 +18,7 @@ from data_prep.database import lmdb_io, manifest
 from scripts.nets import caffemodel, definitions, inference
 from scripts.training import run_folder, snapshots
 from scripts.training.settings import Settings
-from tests.helpers import tiny_database
+from tests.helpers import databases
 
 SCRIPT = definitions.ROOT / "scripts" / "train.py"
 # The same script, saving after every evaluation: as a run does whose evaluations lie more than a minute apart.
@@ -39,7 +39,7 @@ def root(tmp_path, database):
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
-    return tiny_database.make(tmp_path_factory.mktemp("data") / "lmdb", train=10, val=6)
+    return databases.write_counts(tmp_path_factory.mktemp("data") / "lmdb", train=10, val=6)
 
 
 def start(root, *options, saving=False):
@@ -120,7 +120,7 @@ def test_log_has_a_row_an_epoch_and_the_output_repeats_it(run):
 @pytest.mark.parametrize(("rotations", "mirrored"), [(5, True), (0, False)])
 def test_images_are_mirrored_only_where_the_training_set_is_augmented(root, rotations, mirrored):
     """The paper's Aug is rotation, cropping and mirroring (section 4.2): No Aug is none of them."""
-    tiny_database.make(root / "data" / "own", train=2, val=2, rotations=rotations)
+    databases.write_counts(root / "data" / "own", train=2, val=2, rotations=rotations)
     status, _, err = train(root, "--net", "baseline", "--data", "data/own", "--batch", "2", "--iterations", "1")
     assert status == 0, err
     folder = root / "runs" / "baseline"
@@ -133,7 +133,7 @@ def test_images_are_mirrored_only_where_the_training_set_is_augmented(root, rota
 @pytest.mark.slow
 def test_without_mirroring_and_random_crops_every_pass_shows_the_stored_images(root, monkeypatch):
     """AlexNet takes the stored 227 pixels whole: nothing random is left in its No Aug training images."""
-    tiny_database.make(root / "data" / "own", train=3, val=2, rotations=0)
+    databases.write_counts(root / "data" / "own", train=3, val=2, rotations=0)
     status, _, err = train(
         root, "--net", "alexnet", "--from-scratch", "--data", "data/own", "--batch", "3", "--iterations", "1"
     )
@@ -428,9 +428,8 @@ def test_batch_that_cannot_be_divided(root):
     assert not (root / "runs").exists()
 
 
-def test_images_smaller_than_the_net(root, monkeypatch):
-    monkeypatch.setattr(tiny_database, "SIZE", 200)
-    tiny_database.make(root / "data" / "small", train=2, val=2)
+def test_images_smaller_than_the_net(root):
+    databases.write_counts(root / "data" / "small", train=2, val=2, size=200)
     assert "smaller" in fails(root, "--net", "baseline", "--data", "data/small")
 
 
@@ -463,7 +462,7 @@ def test_resumed_run_keeps_its_settings_place_and_data(run, tmp_path):
         assert "another process" in fails(root, *resume)
     database = (root / "data" / "lmdb").resolve()
     (root / "data" / "lmdb").unlink()
-    tiny_database.make(root / "data" / "lmdb", train=4, val=2, seed=9)
+    databases.write_counts(root / "data" / "lmdb", train=4, val=2)
     assert "built anew" in fails(root, *resume)
     shutil.rmtree(root / "data" / "lmdb")
     (root / "data" / "lmdb").symlink_to(database)

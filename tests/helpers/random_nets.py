@@ -1,46 +1,11 @@
-"""What the tests of evaluation and saliency are made on: a small database, and nets with random weights."""
+"""Nets with random weights that keep the signal's size, and their snapshots."""
 
 from pathlib import Path
 
 import numpy as np
 
-from data_prep.core.records import Box, Film, Mass
-from data_prep.database import context_crops, lmdb_io, manifest
 from scripts.nets import definitions, inference
-
-SIZE = 227
-
-
-def database(folder: Path, patients: dict[str, list[str]], source: str = "synthetic") -> Path:
-    """Write a finished database: for each split, patients of two masses, malignant and benign in turn."""
-    rng = np.random.default_rng(0)
-    masses, split, fingerprints = [], {}, {}
-    for name, members in patients.items():
-        records = []
-        for place, patient in enumerate(members):
-            split[patient] = name
-            pathology = ("MALIGNANT", "BENIGN")[place % 2]
-            for view in ("CC", "MLO"):
-                film = Film(Path(f"films/{patient}.LEFT_{view}.LJPEG"), 3000, 4000)
-                mass = Mass(f"{patient}.LEFT_{view}.1", patient, film, "LEFT", view, 1, pathology, Box(9, 9, 99, 99))
-                masses.append(mass)
-                key = lmdb_io.key_of(len(records), mass.mass_id)
-                records.append(lmdb_io.Record(key, mass.label, film_crop(rng, mass.label)))
-        found = lmdb_io.write(folder / name, map(lmdb_io.pack, records), SIZE, max(len(records), 1))
-        fingerprints |= {f"{name}/{key}": sha for key, sha in found.items()}
-    lmdb_io.write_mean(folder / lmdb_io.MEAN, np.linspace(60, 120, SIZE)[:, None] + np.linspace(0, 30, SIZE))
-    manifest.write_csv(folder, masses, split)
-    recipe = context_crops.Recipe("large", rotations=0, crops=0, seed=1)._asdict()
-    manifest.write_json(folder, {"source": source, **recipe, "digest": lmdb_io.digest(fingerprints)})
-    return folder
-
-
-def film_crop(rng: np.random.Generator, label: int) -> np.ndarray:
-    """A noisy grey square with a disc in it, brighter when malignant, that no symmetry maps to itself."""
-    rows, columns = np.mgrid[:SIZE, :SIZE]
-    image = rng.normal(100, 25, (SIZE, SIZE))
-    image[(rows - 90) ** 2 + (columns - 130) ** 2 < 45**2] += 30 + 40 * label
-    return image.clip(0, 255).astype(np.uint8)
+from tests.helpers.databases import film_crop
 
 
 def random_net(net: str, seed: int = 0):
