@@ -204,7 +204,7 @@ def test_an_lmdb_begun_on_a_full_disk_is_one_clear_line(tmp_path):
     )
     full = [*on_small_disk(tmp_path, 100), "sh", "-c", f'cat /dev/zero > {tmp_path}/filler 2>/dev/null; "$@"', "sh"]
     result = subprocess.run([*full, sys.executable, "-c", call], capture_output=True, text=True, check=False)
-    assert result.stderr.splitlines()[-1].startswith("data_prep.core.records.InputError: ")
+    assert result.stderr.splitlines()[-1].startswith("data_prep.core.errors.InputError: ")
     assert "free some space" in result.stderr
 
 
