@@ -10,8 +10,8 @@ demo: setup  ## the whole way of the paper on synthetic mammograms
 reproduce-quick: setup  ## the paper's tables and figures, on synthetic films and far shorter than the paper's trainings
 	. .venv/bin/activate && python scripts/reproduce.py --data synthetic --budget quick
 
-test: lint  ## setup, lint, then every test
-	. .venv/bin/activate && pytest
+test: lint  ## setup, lint, then every test, two files at a time
+	. .venv/bin/activate && pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 caffe-test:  ## Caffe's own tests on our Caffe, and the nets against stock Caffe's; 25 minutes on two cores, then 10
 	@scripts/install/caffe_test.sh
