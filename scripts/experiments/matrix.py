@@ -15,7 +15,7 @@ from scripts.evaluation.predictions import Predictions, name_of_weights, read_pr
 
 try:
     import tomllib
-except ModuleNotFoundError:  # Python 3.10 has it from PyPI
+except ModuleNotFoundError:  # the oldest Python has it from PyPI
     import tomli as tomllib
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments.toml"
