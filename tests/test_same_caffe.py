@@ -8,8 +8,8 @@ import pytest
 from data_prep.core.errors import InputError
 from scripts import same_caffe
 from scripts.benchmarks import compare_nets, engine_process
-from scripts.benchmarks.compare_nets import in_caffe
-from scripts.same_caffe import SAME_PASS, STOCK
+from scripts.benchmarks.compare_nets import SAME_PASS, in_caffe
+from scripts.benchmarks.engine_process import STOCK
 
 NET = "baseline"
 
@@ -89,7 +89,7 @@ def figures(pass_=0.0, losses=0.0, repeated=("a", "a")) -> dict:
     kinds = {kind: {"largest": pass_, "of": "conv1: conv1", "arrays": 9} for kind in ("outputs", "layers", "gradients")}
     training = {who: {"losses": 0.0, "weights": 0.0} for who in ("ours", "one thread")}
     training["ours"]["losses"] = losses
-    training["allowed"] = same_caffe.ALWAYS_ALLOWED
+    training["allowed"] = compare_nets.ALWAYS_ALLOWED
     return {"passes": {"TRAIN": kinds}, "training": {"0.01": training}, "repeated": list(repeated)}
 
 
@@ -105,7 +105,7 @@ def figures(pass_=0.0, losses=0.0, repeated=("a", "a")) -> dict:
     ],
 )
 def test_a_broken_bound_is_a_line_that_names_it(found, lines):
-    broken = same_caffe.outside(NET, found)
+    broken = compare_nets.outside(NET, found)
     assert len(broken) == lines and all(line.startswith(NET) for line in broken)
 
 
@@ -127,6 +127,6 @@ def test_our_baseline_computes_what_stock_caffes_does(tmp_path):
     if not STOCK.is_dir():
         pytest.skip("stock Caffe is not built: scripts/install/setup.sh --stock")
     in_caffe(STOCK, {}, compare_nets.make_weights, NET, tmp_path)
-    for phase in same_caffe.PASSES:
-        found = same_caffe.compare_passes(NET, phase, tmp_path)
+    for phase in compare_nets.PASSES:
+        found = compare_nets.compare_passes(NET, phase, tmp_path)
         assert all(each["largest"] <= SAME_PASS for each in found.values()), (phase, found)

@@ -12,7 +12,7 @@ from pathlib import Path
 from data_prep.core.errors import InputError
 
 UNFINISHED = "unfinished"
-"""How the name of a folder ends that new_folder.py or fetch_cbis.py is filling: its files may be half-written."""
+"""How the name of a folder ends that new_folder or fetch_cbis.py is filling: its files may be half-written."""
 
 
 @contextmanager

@@ -49,3 +49,11 @@ def predict_split(chosen: selection.Chosen) -> Iterator[dict]:
         for key, label, probability, malignant in zip(keys, labels, outputs[:, 1], called, strict=True):
             found = {"label": label, "probability": float(probability), "predicted": int(malignant)}
             yield {name: (about[lmdb_io.mass_id_of(key)] | found)[name] for name in FIELDS}
+
+
+def name_of_weights(path: str | None) -> str:
+    """Return what weights a run started from: random, ImageNet, fractals, or the file's own name."""
+    if path is None:
+        return "random"
+    kinds = {"bvlc": "ImageNet", "fractal": "fractals"}
+    return kinds.get(Path(path).name.partition("_")[0], Path(path).name)

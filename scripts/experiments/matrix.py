@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from scripts.evaluation.predictions import Predictions, read_predictions
+from scripts.evaluation.predictions import Predictions, name_of_weights, read_predictions
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments.toml"
 SPLITS = ("val", "test")  # those that an arm is evaluated on
@@ -85,11 +85,3 @@ def read_experiments(path: Path = EXPERIMENTS) -> dict:
 def run_name(arm: Arm, seed: int) -> str:
     """Return the name of an arm's folder for one seed."""
     return f"{arm.name}_seed{seed}"
-
-
-def name_of_weights(path: str | None) -> str:
-    """Return what weights a run started from: random, ImageNet, fractals, or the file's own name."""
-    if path is None:
-        return "random"
-    kinds = {"bvlc": "ImageNet", "fractal": "fractals"}
-    return kinds.get(Path(path).name.partition("_")[0], Path(path).name)

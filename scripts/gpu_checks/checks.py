@@ -14,12 +14,12 @@ from data_prep.core import provenance
 from data_prep.core.errors import InputError, one_line
 from data_prep.core.files import whole_file
 from scripts.benchmarks import compare_nets
+from scripts.benchmarks.compare_nets import PASSES
 from scripts.benchmarks.measurements import own_batch
 from scripts.gpu_checks import caffe_unit_tests, cuda_runtime, isolated_runs, verdicts
 from scripts.nets import definitions
 from scripts.reporting.benchmark_page import spread
 from scripts.reporting.report_page import TEMPLATES
-from scripts.same_caffe import PASSES
 
 OUT = Path("runs/gpu_check.md")
 ITERATIONS = 20

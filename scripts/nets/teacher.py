@@ -17,6 +17,7 @@ SIDE = 224
 NAME = "EfficientNet-Lite0"
 CHANNELS = 192
 GRID = 7
+BATCH = 20
 ANSWERING = 12
 """Index of the block whose output (CHANNELS x GRID x GRID) the nets learn: the last but three. A linear probe on real
 masses sees more in it than in the last feature map, which has specialised on ImageNet's classes (results/starts)."""
@@ -55,3 +56,11 @@ def load() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
         return answers.float().numpy(), last.float().numpy()
 
     return answer
+
+
+def pooled(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return both feature maps of uint8 grey images (n, s, s), averaged over their places: (n, channels) by name."""
+    answer = load()
+    batches = [answer(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    maps = (np.concatenate([each.mean(axis=(2, 3)) for each in some]) for some in zip(*batches, strict=True))
+    return dict(zip((f"teacher, block {ANSWERING + 1}", "teacher, last feature map"), maps, strict=True))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from data_prep.core.errors import InputError
 from scripts.evaluation import paper_results, predictions
-from scripts.experiments import matrix
 from scripts.reporting import gallery
 
 RUN_FILES = ("run.json", "log.csv", "eval_test/metrics.json", "eval_test/predictions.csv")
@@ -43,7 +42,7 @@ class Run:
     @property
     def start(self) -> str:
         """What weights the training began with, in a word."""
-        return matrix.name_of_weights(self.settings["weights"])
+        return predictions.name_of_weights(self.settings["weights"])
 
     @property
     def images(self) -> int:

@@ -38,14 +38,14 @@ SIZE = teacher.CHANNELS * GRID**2  # of an answer
 def derive(net: str, data: Path, batch: int, val_batch: int):
     """Return the train_val NetParameter in which the convolutions of `net` learn the answers of the set at `data`."""
     param = definitions.read_prototxt(definitions.prototxt(net, "train_val"))
-    while not is_feature(param.layer[-1]):
+    features = definitions.last_feature_layer(param)
+    while param.layer[-1].name != features:
         del param.layer[-1]
     for layer in param.layer:
         if layer.type == "Convolution":
             filler = layer.convolution_param.weight_filler
             filler.Clear()
             filler.type = "msra"  # under batch norm a weight's size sets how fast it learns: alike in both nets
-    features = param.layer[-1].top[0]
     batch_norm.insert(param)
     for phase, split, size in (("TRAIN", "train", batch), ("TEST", "val", val_batch)):
         images = definitions.data_layer(param, phase)
@@ -67,11 +67,6 @@ def derive(net: str, data: Path, batch: int, val_batch: int):
     loss.power_param.scale = 2 / SIZE  # Caffe halves the sum of squares
     loss.loss_weight.append(1)
     return param
-
-
-def is_feature(layer) -> bool:
-    """Whether a layer still makes feature maps: AlexNet's pool5 and GoogLeNet's inception_5b/output are the last."""
-    return layer.type == "Concat" or (layer.type == "Pooling" and layer.pooling_param.pool == layer.pooling_param.MAX)
 
 
 def settled(train_val, weights: Path, data: Path):

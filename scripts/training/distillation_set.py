@@ -28,7 +28,7 @@ from scripts.training.views import draw_view, read_photographs
 
 DEFAULT = Path("data/views")
 SIDE, GRID = 144, 4
-VIEWS = 32_000
+VIEWS = 20_000
 HELD_OUT = 20
 VAL_VIEWS = 1_000  # at most; and a HELD_OUT-th of the views
 BATCH = 20
