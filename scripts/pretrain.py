@@ -19,19 +19,19 @@ the batch norms' running statistics lag behind the weights while the learning ra
 
 import argparse
 import math
+import os
 import sys
 from pathlib import Path
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError, natural, positive, run
 from scripts.nets import definitions, device
-from scripts.nets.solver import apart
 from scripts.training import distillation, distillation_set, loop, run_folder, snapshots
 from scripts.training.run_folder import describe
 from scripts.training.settings import EVALUATIONS, Settings, val_batch_of
 
 EPOCHS = {"alexnet": 8, "googlenet": 4}
-BATCH = 64
+BATCH = 32
 SOLVER = definitions.ROOT / "solvers" / "distillation.prototxt"
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     if out.exists():
         raise InputError(f"{out}: is there already; remove it to make it anew, or give another --out")
     if args.images:
-        apart(distillation_set.make, args.data, args.images, args.views, args.seed)
+        distillation_set.make(args.data, args.images, args.views, args.seed, args.workers)
     settings, about = new_settings(args), describe(args.gpu)
     folder = out.with_suffix(".run")
     device.set_mode(args.gpu)
@@ -74,6 +74,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--views", type=positive, default=distillation_set.VIEWS, help=f"to make (default: {distillation_set.VIEWS})"
+    )
+    parser.add_argument(
+        "--workers", type=positive, default=len(os.sched_getaffinity(0)), help="processes (default: cores)"
     )
     parser.add_argument(
         "--epochs", type=positive, help=f"default: {EPOCHS['alexnet']} (alexnet), {EPOCHS['googlenet']}"

