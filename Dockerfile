@@ -55,6 +55,7 @@ COPY prototxt /opt/breast-mass/prototxt
 COPY solvers /opt/breast-mass/solvers
 COPY data_prep /opt/breast-mass/data_prep
 COPY scripts /opt/breast-mass/scripts
+COPY results/starts /opt/breast-mass/starts
 
 
 # The working folders are links to /data, where the user's own folder is mounted. Without one, anyone may write there,

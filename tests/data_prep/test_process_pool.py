@@ -11,7 +11,7 @@ import pytest
 
 from data_prep.core.process_pool import worker_pool
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def fail(reason: str) -> None:
