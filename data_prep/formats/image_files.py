@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pydicom.misc import is_dicom
 
 from data_prep.core.errors import InputError, one_line
 from data_prep.formats import dicom
@@ -56,7 +55,7 @@ def mask(path: Path) -> np.ndarray:
 def holds_dicom(path: Path) -> bool:
     """Whether a file is DICOM; InputError when it cannot be read."""
     try:
-        return path.suffix.lower() == ".dcm" or is_dicom(path)
+        return path.suffix.lower() == ".dcm" or dicom.is_dicom(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 

@@ -9,7 +9,6 @@ Caffe alone can train from the two prototxt files as well: caffe train -solver r
 """
 
 import csv
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from google.protobuf import text_format
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import whole_file, write_json
+from data_prep.core.files import lock_file, whole_file, write_json
 from scripts.nets import definitions
 from scripts.training.settings import Settings
 
@@ -35,7 +34,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from training in this folder; the kernel ends the lock with the process."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(descriptor, folder)
         yield
     except BlockingIOError:
         raise InputError(f"{folder}: another process is training there; wait for it, or choose another --out") from None
