@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import read_table, walk
+from data_prep.core.memory_limit import blaming
 from data_prep.core.records import Box, Film, Mass, unproven
 from data_prep.formats import dicom
 from data_prep.formats.mask_box import mask_box
@@ -205,15 +206,14 @@ def _box(candidates: list[Image], film: Film) -> tuple[Box | None, str]:
     problems = [image.problem for image in candidates if image.problem]
     for image in sound:
         try:
-            pixels = dicom.stored(image.path)
+            with blaming(image.path):
+                pixels = dicom.stored(image.path)
+                lowest, highest = pixels.min(), pixels.max()
+                if not ((pixels == lowest) | (pixels == highest)).all():
+                    continue  # a crop
+                return mask_box(pixels > lowest, film.height, film.width), ""
         except InputError as error:
             problems.append(str(error))
-            continue
-        lowest, highest = pixels.min(), pixels.max()
-        if not ((pixels == lowest) | (pixels == highest)).all():
-            continue  # a crop
-        try:
-            return mask_box(pixels > lowest, film.height, film.width), ""
         except ValueError as error:
             problems.append(f"{error} ({image.path})")
     if problems:
