@@ -15,7 +15,7 @@ ACCEPTED = ", ".join((*LABELS, *SHORT))
 
 
 def pathology_of(text: str) -> str:
-    """Return a pathology's name in LABELS, whichever usual spelling it has; the text itself where it is none of them."""
+    """Return a pathology's name in LABELS, whichever usual spelling it has; any other text as it is."""
     word = "_".join(text.replace("_", " ").upper().split())
     word = SHORT.get(word, word)
     return word if word in LABELS else text

@@ -6,13 +6,17 @@ the output of eval.py for val and test beside it.
 
 import csv
 import json
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from data_prep.core.errors import InputError
 from scripts.evaluation.predictions import Predictions, name_of_weights, read_predictions
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10 has it from PyPI
+    import tomli as tomllib
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments.toml"
 SPLITS = ("val", "test")  # those that an arm is evaluated on
