@@ -24,12 +24,12 @@ from pathlib import Path
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError, natural, positive, run
-from data_prep.core.files import whole_file, write_json
+from data_prep.core.files import atomic_write, write_json
 from data_prep.database import lmdb_io, manifest
 from data_prep.synthesis import fractal_set
 from scripts.nets import batch_norm, definitions, device
 from scripts.training import fractal_pretraining, loop, run_folder, snapshots
-from scripts.training.fractal_pretraining import settled
+from scripts.training.fractal_pretraining import recalibrate
 from scripts.training.run_folder import describe
 from scripts.training.settings import EVALUATIONS, Settings, val_batch_of
 
@@ -111,7 +111,7 @@ def finish(folder: Path, settings: Settings, categories: int, out: Path) -> None
     """Write the folded weights of the finished run, and the JSON that says how they were made."""
     weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
     train_val = definitions.read_prototxt(folder / run_folder.TRAIN_VAL)
-    whole = settled(train_val, weights, Path(settings.data), settings.seed)
+    whole = recalibrate(train_val, weights, Path(settings.data), settings.seed)
     folded = batch_norm.fold(whole, out.stem).SerializeToString()
     _, content = run_folder.read_run(folder)
     with (folder / "log.csv").open(newline="") as file:
@@ -123,7 +123,7 @@ def finish(folder: Path, settings: Settings, categories: int, out: Path) -> None
         "sha256": hashlib.sha256(folded).hexdigest(),
     }
     write_json(out.with_suffix(".json"), content | result)
-    with whole_file(out) as path:
+    with atomic_write(out) as path:
         path.write_bytes(folded)
 
 

@@ -22,8 +22,8 @@ import sys
 from pathlib import Path
 
 from data_prep.core.errors import InputError, natural, positive, run
+from data_prep.core.process_pool import run_in_fresh_process
 from scripts.nets import definitions, device
-from scripts.nets.solver import apart
 from scripts.training import loop, multi_gpu, run_folder, snapshots
 from scripts.training.run_folder import describe
 from scripts.training.settings import check_data, check_same, check_weights, new_settings
@@ -47,7 +47,7 @@ def main() -> None:
     done, progress = snapshots.newest_whole(folder)
     if settings.weights and not done:
         # Apart where the GPUs belong to other processes: Caffe takes hold of one, be it only to look at a net.
-        check_weights(settings) if len(gpus) == 1 else apart(check_weights, settings)
+        check_weights(settings) if len(gpus) == 1 else run_in_fresh_process(check_weights, settings)
     if not args.resume:
         run_folder.create(folder, settings, about)
     with run_folder.locked(folder):

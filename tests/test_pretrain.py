@@ -188,7 +188,7 @@ def test_settled_batch_norms_have_the_statistics_of_fractals_in_every_light_and_
     caffe.set_random_seed(1)
     caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST).save(str(tmp_path / "trained.caffemodel"))
 
-    found = fractal_pretraining.settled(param, tmp_path / "trained.caffemodel", data, seed=1)
+    found = fractal_pretraining.recalibrate(param, tmp_path / "trained.caffemodel", data, seed=1)
 
     blobs = {layer.name: [np.array(blob.data) for blob in layer.blobs] for layer in found.layer}
     trained = {layer.name: layer for layer in read_weights(tmp_path / "trained.caffemodel").layer}

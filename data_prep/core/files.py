@@ -12,11 +12,11 @@ from pathlib import Path
 from data_prep.core.errors import InputError
 
 UNFINISHED = "unfinished"
-"""How the name of a folder ends that new_folder or fetch_cbis.py is filling: its files may be half-written."""
+"""How the name of a folder ends that atomic_folder or fetch_cbis.py is filling: its files may be half-written."""
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a working name beside `path` (same ending); rename it to `path` if the block ends without an error.
 
     The folder is made. Raises InputError when it cannot be written.
@@ -34,12 +34,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, content: dict) -> None:
     """Write a JSON file that is never seen half written."""
-    with whole_file(path) as working:
+    with atomic_write(path) as working:
         working.write_text(json.dumps(content, indent=2) + "\n")
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty working folder beside `path`; rename it to `path` when the block ends without an error.
 
     What a killed process left in the working folder ("NAME.unfinished") is removed first; a lock, which the kernel

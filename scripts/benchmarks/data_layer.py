@@ -13,10 +13,11 @@ import cv2
 import lmdb
 import numpy as np
 
+from data_prep.core.process_pool import run_in_fresh_process
 from data_prep.database import lmdb_io
 from scripts.benchmarks.database_build import Scale, database
 from scripts.nets import definitions
-from scripts.nets.solver import apart, from_database, from_memory, make_solver, timed_step
+from scripts.nets.solver import from_database, from_memory, make_solver, timed_step
 
 PNG_LEVEL, PNG_STRATEGY = cv2.IMWRITE_PNG_COMPRESSION, cv2.IMWRITE_PNG_STRATEGY
 ENCODINGS: dict[str, tuple[str, list[int]]] = {  # not WebP: writing it takes 12 ms, as long as all else for a crop
@@ -53,7 +54,7 @@ def encodings(work: Path, scale: Scale) -> dict:
             rows[name] = write(source, records, *ENCODINGS[name]) | {"wall": [], "cpu": []}
         for _ in range(scale.repeats):
             for name, source in sources.items():
-                wall, cpu = apart(data_layer_times, source, bool(ENCODINGS[name][0]), scale.batches)
+                wall, cpu = run_in_fresh_process(data_layer_times, source, bool(ENCODINGS[name][0]), scale.batches)
                 rows[name]["wall"].append(wall)
                 rows[name]["cpu"].append(cpu)
     return {"records": len(records), "batch": DATA_LAYER_BATCH, "rows": rows}
@@ -101,7 +102,7 @@ def training(work: Path, scale: Scale) -> dict:
     folder = database(work, scale)
     rows = {}
     for net, (batch, pairs) in scale.pairs.items():
-        times = apart(training_times, net, folder, batch, pairs)
+        times = run_in_fresh_process(training_times, net, folder, batch, pairs)
         data, dummy, data_cpu, dummy_cpu = np.transpose(times)
         rows[net] = {
             "batch": batch,

@@ -15,7 +15,7 @@ from scripts.evaluation.evaluation_table import SOURCES
 from scripts.nets import inference
 
 
-def training_of(trained: selection.Trained, data: Path) -> dict:
+def training_of(trained: selection.TrainedNet, data: Path) -> dict:
     """Return manifest.json of the database that the net was trained on, and print what it says of it."""
     if not (data / manifest.JSON).is_file():
         raise InputError(
@@ -26,7 +26,7 @@ def training_of(trained: selection.Trained, data: Path) -> dict:
     return content
 
 
-def doubts(trained: selection.Trained, data: Path, content: dict, kind: str) -> list[str]:
+def doubts(trained: selection.TrainedNet, data: Path, content: dict, kind: str) -> list[str]:
     """Return why the net may be shown this film otherwise than the films that it learnt from."""
     found = []
     if trained.run.get("data_digest", content["digest"]) != content["digest"]:
@@ -50,14 +50,14 @@ def marks(args: argparse.Namespace, kind: str) -> tuple[Film, list[single_film.M
     return film, masses
 
 
-def judge(
-    trained: selection.Trained,
+def classify_masses(
+    trained: selection.TrainedNet,
     data: Path,
     context: str,
     image: np.ndarray,
     film: Film,
     masses: list[single_film.Marked],
-) -> list[plots.Judged]:
+) -> list[plots.ClassifiedMass]:
     """Return each mass with its probability, the crop that the net sees, and its saliency map.
 
     `image` is the stored film, uint8 (rows, columns); the mean that the net wants is that of `data`.
@@ -72,7 +72,7 @@ def judge(
     found = saliency_maps.explain(net, inputs, "predicted")
     seen = inference.centre_crop(stored, inputs.shape[-1])
     return [
-        plots.Judged(
+        plots.ClassifiedMass(
             name=mass.name,
             probability=float(probabilities[i]),
             of_class=saliency_maps.CLASSES[found["classes"][i]],

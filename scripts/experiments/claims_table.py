@@ -3,7 +3,7 @@
 from scripts.evaluation import comparisons, metrics, paper_results
 from scripts.evaluation.comparisons import Comparison, Difference
 from scripts.evaluation.results_table import Cell, Table
-from scripts.experiments.matrix import SPLITS, Arm
+from scripts.experiments.matrix import SPLITS, Experiment
 from scripts.experiments.results import NOT_RUN, WORDS, Results, model, paper_start
 
 HEADER = (
@@ -50,7 +50,7 @@ def claims(results: Results) -> Table:
     return Table("claims", "The paper's claims, on the same masses", results.about, HEADER, rows, notes)
 
 
-def compare(results: Results, arms: list[Arm], split: str) -> Comparison | None:
+def compare(results: Results, arms: list[Experiment], split: str) -> Comparison | None:
     """The comparison of two arms; None where one was not run."""
     first, second = (results.first(arm, split) for arm in arms)
     if not (first and second):
@@ -74,7 +74,7 @@ def verdict(difference: Difference) -> str:
     return "supported" if difference.low > 0 else "contradicted"
 
 
-def papers_difference(arms: list[Arm], split: str) -> Difference | None:
+def papers_difference(arms: list[Experiment], split: str) -> Difference | None:
     """The difference of the accuracies that the paper gives for both arms; None where it does not."""
     first, second = (papers_accuracy(arm, split) for arm in arms)
     if first is None or second is None:
@@ -82,7 +82,7 @@ def papers_difference(arms: list[Arm], split: str) -> Difference | None:
     return Difference(round(second - first, 3), None, None, None)  # of three decimals at most
 
 
-def papers_accuracy(arm: Arm, split: str) -> float | None:
+def papers_accuracy(arm: Experiment, split: str) -> float | None:
     """The paper's accuracy of an arm, from Tables 1 and 2 or from Table 3; None where it has none."""
     if not paper_start(arm):
         return None

@@ -19,7 +19,7 @@ SPLITS = ("val", "test")  # those that an arm is evaluated on
 
 
 @dataclass(frozen=True)
-class Arm:
+class Experiment:
     """A net (of nets.NETS), its crops, and its start: "random", or "pretrained" from ImageNet or its stand-in."""
 
     name: str
@@ -38,7 +38,7 @@ class Arm:
 class Finished:
     """An arm trained with one seed, evaluated on val and test; everything is read from `folder`, the run's."""
 
-    arm: Arm
+    arm: Experiment
     seed: int
     folder: Path
 
@@ -73,15 +73,15 @@ class Finished:
 
 
 def read_experiments(path: Path = EXPERIMENTS) -> dict:
-    """Return experiments.toml, or another file of its form, with each arm as an Arm; InputError when it is damaged."""
+    """Return experiments.toml, or another file of its form, its arms as Experiments; InputError when it is damaged."""
     try:
         content = tomllib.loads(path.read_text())
-        arms = {name: Arm(name, **fields) for name, fields in content["arms"].items()}
+        arms = {name: Experiment(name, **fields) for name, fields in content["arms"].items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot be read as experiments ({error}); see {EXPERIMENTS.name}") from None
     return content | {"arms": arms}
 
 
-def run_name(arm: Arm, seed: int) -> str:
+def run_name(arm: Experiment, seed: int) -> str:
     """Return the name of an arm's folder for one seed."""
     return f"{arm.name}_seed{seed}"

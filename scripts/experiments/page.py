@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from data_prep.core.files import whole_file
+from data_prep.core.files import atomic_write
 from scripts.evaluation import evaluation_table, paper_results, plots
 from scripts.experiments import matrix
 from scripts.experiments.command_runner import python
@@ -59,7 +59,7 @@ def figure2(out: Path, data: Data, pair: list[matrix.Finished]) -> list[tuple[st
     films = evaluation_table.SOURCES[data.source]
     images = f"{without.images:,} and {augmented.images:,} images"
     heading = f"{net}, {context} context, start: {augmented.weights}; {films}; {images}"
-    with whole_file(path) as working:
+    with atomic_write(path) as working:
         plots.augmentation_curves(heading, without.log, augmented.log).savefig(working)
     return [("Fig 2: accuracy in training, without (left) and with augmentation (right).", path)]
 

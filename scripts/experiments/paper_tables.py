@@ -15,7 +15,7 @@ from scripts.evaluation import metrics, paper_results
 from scripts.evaluation.metrics import Estimate
 from scripts.evaluation.results_table import Cell, Table
 from scripts.experiments import claims_table, extra_tables
-from scripts.experiments.matrix import Arm, Finished
+from scripts.experiments.matrix import Experiment, Finished
 from scripts.experiments.results import (
     FIRST_SEED,
     HEADS,
@@ -116,7 +116,7 @@ def extra_table(results: Results) -> Table:
     return Table("extra", "Arms that the paper does not have: test set", results.about, header, rows, notes)
 
 
-def papers_validation(arm: Arm, table: int) -> Estimate | None:
+def papers_validation(arm: Experiment, table: int) -> Estimate | None:
     """The paper's validation accuracy of an arm in its Table 1 or 2; None where it has none."""
     for row in paper_results.VALIDATION:
         if (row.table, row.net, row.augmented, row.context) == (table, arm.net, arm.augmented, arm.context):
@@ -133,7 +133,7 @@ def papers_cells(net: str) -> tuple[Cell, ...]:
     return *figures, *row.counts, None, row.epochs, images, paper_results.START[net], None, None
 
 
-def test_cells(results: Results, arm: Arm) -> tuple[Cell, ...]:
+def test_cells(results: Results, arm: Experiment) -> tuple[Cell, ...]:
     """The cells of TEST for one arm."""
     found = results.first(arm, "test")
     counts = metrics.confusion(*found.arrays[:2]) if found else [None] * len(COUNTS)
@@ -141,7 +141,7 @@ def test_cells(results: Results, arm: Arm) -> tuple[Cell, ...]:
     return *figures(found), *counts, *training(results, arm), *spreads
 
 
-def training(results: Results, arm: Arm) -> tuple[Cell, ...]:
+def training(results: Results, arm: Experiment) -> tuple[Cell, ...]:
     """The cells of TRAINING for the arm's first seed."""
     runs = results.runs.get(arm.name)
     if not runs:

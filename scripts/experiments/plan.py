@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.core.errors import InputError
+from data_prep.core.process_pool import run_in_fresh_process
 from data_prep.database import manifest
 from scripts.evaluation import paper_results
-from scripts.experiments.matrix import SPLITS, Arm, Finished, run_name
+from scripts.experiments.matrix import SPLITS, Experiment, Finished, run_name
 from scripts.nets import definitions, device
-from scripts.nets.solver import apart, from_memory, make_solver, timed_step
+from scripts.nets.solver import from_memory, make_solver, timed_step
 from scripts.training import run_folder
 
 KINDS = ("large_aug", "large_noaug", "small_noaug")
@@ -73,7 +74,7 @@ def runs_folder(data: Data, budget: str) -> Path:
 
 
 def make(
-    arms: list[Arm], data: Data, name: str, budget: dict, gpu: str | None, explained: Collection[str] = ()
+    arms: list[Experiment], data: Data, name: str, budget: dict, gpu: str | None, explained: Collection[str] = ()
 ) -> list[Step]:
     """Return all steps for these arms under a budget of experiments.toml, in order.
 
@@ -92,7 +93,7 @@ def make(
     return steps
 
 
-def databases(data: Data, arms: list[Arm]) -> list[Step]:
+def databases(data: Data, arms: list[Experiment]) -> list[Step]:
     """Return the building of each database that the arms need, at least one; later ones take the first one's split."""
     needed = [kind for kind in KINDS if any(arm.crops == kind for arm in arms)] or ["large_noaug"]  # Fig 1's
     there = [kind for kind in KINDS if (data.folder(kind) / manifest.JSON).is_file()]
@@ -123,7 +124,14 @@ def weights(net: str, name: str, budget: dict, gpu: str | None) -> tuple[Path, l
 
 
 def arm_steps(
-    arm: Arm, seed: int, data: Data, start: Path | None, name: str, budget: dict, gpu: str | None, explained: bool
+    arm: Experiment,
+    seed: int,
+    data: Data,
+    start: Path | None,
+    name: str,
+    budget: dict,
+    gpu: str | None,
+    explained: bool,
 ) -> list[Step]:
     """Return the training of an arm with one seed, its evaluation, and for the first seed its maps."""
     folder = runs_folder(data, name) / run_name(arm, seed)
@@ -158,7 +166,7 @@ def arm_steps(
     return steps
 
 
-def finished(arms: list[Arm], data: Data, name: str, budget: dict) -> list[Finished]:
+def finished(arms: list[Experiment], data: Data, name: str, budget: dict) -> list[Finished]:
     """Return the arms' runs that are trained and evaluated."""
     runs = [
         Finished(arm, seed, runs_folder(data, name) / run_name(arm, seed))
@@ -168,7 +176,7 @@ def finished(arms: list[Arm], data: Data, name: str, budget: dict) -> list[Finis
     return [run for run in runs if all((run.folder / f"eval_{split}" / "metrics.json").is_file() for split in SPLITS)]
 
 
-def _length(arm: Arm, database: Path, budget: dict) -> tuple[dict[str, int], int, int]:
+def _length(arm: Experiment, database: Path, budget: dict) -> tuple[dict[str, int], int, int]:
     """Return train.py's option for the length, the batch, and the images in all (0: the database is not there yet)."""
     if "images" in budget:
         batch = budget["batch"][arm.net]
@@ -197,9 +205,9 @@ def _gpu(gpu: str | None) -> tuple:
     return ("--gpu", gpu) if gpu is not None else ()
 
 
-def seconds_an_image(net: str, batch: int, gpu: str | None) -> float:
+def seconds_per_image(net: str, batch: int, gpu: str | None) -> float:
     """Return the seconds of forward, backward and update by image, the median of TIMED iterations on random images."""
-    return apart(_time, net, batch, gpu)
+    return run_in_fresh_process(_time, net, batch, gpu)
 
 
 def _time(net: str, batch: int, gpu: str | None) -> float:

@@ -15,7 +15,7 @@ from scripts.evaluation.comparisons import Spread
 from scripts.evaluation.metrics import Estimate
 from scripts.evaluation.predictions import Predictions
 from scripts.evaluation.results_table import Cell
-from scripts.experiments.matrix import SPLITS, Arm, Finished
+from scripts.experiments.matrix import SPLITS, Experiment, Finished
 
 HEADS = {name: name.upper() if name == "auc" else name.capitalize() for name in metrics.NAMES}
 WORDS = {"val": "validation", "test": "test"}
@@ -26,7 +26,7 @@ FIRST_SEED = "An arm with several seeds is shown by its first, whatever the othe
 UNIT = f"A mass is called malignant from probability {metrics.THRESHOLD} on."
 
 
-class Judged(NamedTuple):
+class EvaluatedRun(NamedTuple):
     """One run on one split."""
 
     predictions: Predictions
@@ -47,24 +47,24 @@ class Results:
 
     experiments: dict
     runs: dict[str, list[Finished]]
-    judged: dict[tuple[str, str], Judged]
+    judged: dict[tuple[str, str], EvaluatedRun]
     about: str
 
     @property
-    def arms(self) -> list[Arm]:
+    def arms(self) -> list[Experiment]:
         """Every arm of the experiments, run or not."""
         return list(self.experiments["arms"].values())
 
-    def shown(self, table: str) -> list[Arm]:
+    def shown(self, table: str) -> list[Experiment]:
         """The arms of one of the experiments' tables; none where they have no such table."""
         return [self.experiments["arms"][name] for name in self.experiments["tables"].get(table, [])]
 
-    def first(self, arm: Arm, split: str) -> Judged | None:
+    def first(self, arm: Experiment, split: str) -> EvaluatedRun | None:
         """The arm's first seed on a split; None where the arm was not run."""
         runs = self.runs.get(arm.name)
         return self.judged[runs[0].name, split] if runs else None
 
-    def over_seeds(self, arm: Arm, split: str, figure: str) -> Spread | None:
+    def over_seeds(self, arm: Experiment, split: str, figure: str) -> Spread | None:
         """How a figure varies over the arm's seeds; None for fewer than two."""
         runs = self.runs.get(arm.name, [])
         return comparisons.spread([self.judged[run.name, split].estimates[figure].value for run in runs])
@@ -83,7 +83,7 @@ def read_results(finished: list[Finished], experiments: dict, budget: str, sourc
             reference = reference or own
             found = comparisons.aligned(reference, own, f"{run.folder}/eval_{split}")
             estimates = metrics.estimates(found.labels, found.probabilities, found.patients)
-            judged[run.name, split] = Judged(found, estimates)
+            judged[run.name, split] = EvaluatedRun(found, estimates)
     return Results(experiments, dict(runs), judged, about(experiments["budgets"][budget], budget, source))
 
 
@@ -98,19 +98,19 @@ def about(budget: dict, name: str, source: str) -> str:
     return f"Data: {data}. Budget: {name} ({length}). {evaluation_table.other_data(source)}"
 
 
-def model(arm: Arm) -> str:
+def model(arm: Experiment) -> str:
     """The arm in the paper's words; a start that is not the paper's is said."""
     start = "" if paper_start(arm) else f", {arm.start} start"
     augmentation = "Aug" if arm.augmented else "No Aug"
     return f"{paper_results.TITLES[arm.net]} ({augmentation} - {arm.context.title()} Context{start})"
 
 
-def paper_start(arm: Arm) -> bool:
+def paper_start(arm: Experiment) -> bool:
     """Whether the arm starts as the paper's net does: the baseline at random, the others pre-trained."""
     return (arm.start == "random") == (paper_results.START[arm.net] == "random")
 
 
-def figures(judged: Judged | None, names: Iterable[str] = metrics.NAMES) -> tuple[Cell, ...]:
+def figures(judged: EvaluatedRun | None, names: Iterable[str] = metrics.NAMES) -> tuple[Cell, ...]:
     """The figures of these names, or that they were not run."""
     return tuple(judged.estimates[name] if judged else NOT_RUN for name in names)
 

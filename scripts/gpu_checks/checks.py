@@ -3,23 +3,19 @@
 import argparse
 import os
 import platform
-import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import jinja2
-
 from data_prep.core import provenance
 from data_prep.core.errors import InputError, one_line
-from data_prep.core.files import whole_file
+from data_prep.core.files import atomic_write
 from scripts.benchmarks import compare_nets
 from scripts.benchmarks.compare_nets import PASSES
 from scripts.benchmarks.measurements import own_batch
 from scripts.gpu_checks import caffe_unit_tests, cuda_runtime, isolated_runs, verdicts
 from scripts.nets import definitions
-from scripts.reporting.benchmark_page import spread
-from scripts.reporting.report_page import TEMPLATES
+from scripts.reporting.page_templates import render
 
 OUT = Path("runs/gpu_check.md")
 ITERATIONS = 20
@@ -90,9 +86,8 @@ def check_tests(chosen: str, gpu: int | None) -> dict:
 
 def write_page(out: Path, gpu: int | None, machine: dict[str, str], outcomes: dict[str, dict]) -> None:
     """Write the report."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"median": statistics.median, "spread": spread}
-    page = environment.get_template("gpu_check.md").render(
+    page = render(
+        "gpu_check.md",
         cpu=gpu is None,
         machine=machine,
         outcomes=outcomes,
@@ -102,5 +97,5 @@ def write_page(out: Path, gpu: int | None, machine: dict[str, str], outcomes: di
         batch=compare_nets.BATCH,
         updates=isolated_runs.UPDATES,
     )
-    with whole_file(out) as path:
+    with atomic_write(out) as path:
         path.write_text(page)

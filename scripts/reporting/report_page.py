@@ -7,16 +7,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 from PIL import Image
 
-from data_prep.core.files import whole_file
+from data_prep.core.files import atomic_write
 from data_prep.database import build_summary, lmdb_io, manifest
 from scripts.evaluation import curves, evaluation_table, metrics, paper_results, plots
 from scripts.reporting import finished_run, gallery, summary_text, svg_charts
 from scripts.reporting.finished_run import Run
+from scripts.reporting.page_templates import render
 
-TEMPLATES = Path(__file__).resolve().parent / "reporting" / "templates"
 EXAMPLES = 5  # masses of each class in the opening picture, as in the paper's Fig 1
 CLEAR = 4  # ROC curves that can be told apart: of more, only each net's first is shown at first
 
@@ -27,7 +26,7 @@ def examples(out: Path, of: Run) -> tuple[str, Path]:
     for record in lmdb_io.records(of.data / "val"):
         if len(found[record.label]) < EXAMPLES:
             found[record.label].append(record.image)
-    with whole_file(out / "examples.png") as path:
+    with atomic_write(out / "examples.png") as path:
         plots.examples(*found, of.scores["source"]).savefig(path)
     return "Masses of the validation set, benign above and malignant below, as the nets see them.", out / "examples.png"
 
@@ -60,15 +59,9 @@ def write_page(
         "figures": [(caption, embed(path), os.path.relpath(path, out)) for caption, path in figures],
         "text": text,
     }
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=jinja2.select_autoescape(["html"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     for template, name in (("report.md", "README.md"), ("report.html", "report.html")):
-        with whole_file(out / name) as path:
-            path.write_text(environment.get_template(template).render(page))
+        with atomic_write(out / name) as path:
+            path.write_text(render(template, **page))
 
 
 def copy_files(each: Run, out: Path) -> None:
@@ -76,7 +69,7 @@ def copy_files(each: Run, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name in (*finished_run.RUN_FILES, *finished_run.PICTURES):
         shutil.copyfile(each.folder / name, out / Path(name).name)
-    with whole_file(out / "curves.png") as path:
+    with atomic_write(out / "curves.png") as path:
         plots.curves(each.title, each.log).savefig(path)
 
 

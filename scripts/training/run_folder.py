@@ -21,7 +21,7 @@ from google.protobuf import text_format
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import whole_file, write_json
+from data_prep.core.files import atomic_write, write_json
 from scripts.nets import definitions
 from scripts.training.settings import Settings
 
@@ -87,7 +87,7 @@ def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Pa
         head = f"# Written for this run from {source.relative_to(definitions.ROOT)}, where the reasons are.\n"
         if not settings.augmented:
             head += "# The training set is not augmented (the paper's No Aug), so its images are not mirrored either.\n"
-        with whole_file(folder / f"{name}.prototxt") as path:
+        with atomic_write(folder / f"{name}.prototxt") as path:
             path.write_text(head + text_format.MessageToString(message))
 
 
@@ -146,7 +146,7 @@ def trim_log(folder: Path, iteration: int) -> None:
     if path.is_file():
         with path.open(newline="") as file:
             kept = [row for row in csv.reader(file) if _is_row(row) and int(row[0]) <= iteration]
-    with whole_file(path) as working, working.open("w", newline="") as file:
+    with atomic_write(path) as working, working.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *kept])
 
 
