@@ -22,7 +22,7 @@ from data_prep.core.files import atomic_write
 from data_prep.sources import csv_boxes, single_film
 from scripts.evaluation import paper_results, plots, selection
 from scripts.evaluation.evaluation_table import SOURCES
-from scripts.evaluation.film_classification import classify_masses, doubts, marks, training_of
+from scripts.evaluation.film_classification import classify_masses, doubts, marks_of_overlay, training_of
 from scripts.nets import definitions, device
 
 
@@ -37,7 +37,13 @@ def main() -> None:
     data = args.data or trained.trained_on
     content = training_of(trained, data)
     kind = single_film.kind_of(args.film, content["source"])
-    film, masses = marks(args, kind)
+    if kind == "ddsm" and args.film_size:
+        raise InputError(f"{args.film}: its .ics gives the film's size; leave --film-size out")
+    if args.overlay:
+        film, masses = marks_of_overlay(args.film, kind, args.overlay)
+    else:
+        marked = (args.box or {"mask": str(args.mask)}) | (args.film_size or {})
+        film, masses = single_film.by_row(args.film, kind, marked)
     for warning in doubts(trained, data, content, kind):
         print(f"warning: {warning}", file=sys.stderr)
     device.set_mode(args.gpu)

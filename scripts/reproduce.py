@@ -39,7 +39,7 @@ def main() -> None:
     out = args.out or Path("results") / data.name / args.budget
     runs = plan.finished(list(content["arms"].values()), data, args.budget, budget)
     tables = paper_tables.write(out, runs, content, args.budget, data.source)
-    tables += extra_tables.saliency_shares(out, runs, tables[0].about)
+    tables += extra_tables.saliency_shares(out, content["arms"].values(), runs, tables[0].about)
     page.write(out, runs, tables, data, content["figures"])
 
 

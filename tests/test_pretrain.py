@@ -1,6 +1,5 @@
 """Pre-training on fractals as a user types it, and the folding of batch norms; real Caffe on few images."""
 
-import argparse
 import csv
 import hashlib
 import itertools
@@ -154,7 +153,7 @@ def test_alexnet_stops_goes_on_and_its_file_fills_every_convolution(root, capsys
     monkeypatch.chdir(root)
     tiny_database.make(root / "data" / "lmdb", train=2, val=2)
     typed = {"net": "alexnet", "data": None, "weights": made, "from_scratch": None, "epochs": 1, "iterations": None}
-    settings.check_weights(settings.new_settings(argparse.Namespace(**typed, batch=None, seed=None, iter_size=None)))
+    settings.check_weights(settings.new_settings(settings.Options(**typed)))
     assert "fills 5 layers; at random start: fc6_mass, fc7_mass, fc8_mass" in capsys.readouterr().out
 
 

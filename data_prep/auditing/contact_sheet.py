@@ -51,7 +51,7 @@ def choose(
         masses = [row for row in rows if row["split"] == split and LABELS[row["pathology"]] == label]
         for index in rng.permutation(len(masses))[:number]:
             window = rng.choice(manifest.windows(masses[index], content))
-            wanted[lmdb_io.name_of(lmdb_io.key_of(0, masses[index]["mass_id"], window.name))] = masses[index], window
+            wanted[lmdb_io.record_name(masses[index]["mass_id"], window.name)] = masses[index], window
     return wanted
 
 

@@ -1,6 +1,5 @@
 """Classification of the masses marked on a single film."""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -37,14 +36,9 @@ def doubts(trained: selection.TrainedNet, data: Path, content: dict, kind: str) 
     return found
 
 
-def marks(args: argparse.Namespace, kind: str) -> tuple[Film, list[single_film.Marked]]:
-    """Return the film and the masses that are marked on it; say which lesions of an .OVERLAY are none."""
-    if kind == "ddsm" and args.film_size:
-        raise InputError(f"{args.film}: its .ics gives the film's size; leave --film-size out")
-    if not args.overlay:
-        marked = args.box or {"mask": str(args.mask)}
-        return single_film.by_row(args.film, kind, marked | (args.film_size or {}))
-    film, masses, left_out = single_film.by_overlay(args.film, kind, args.overlay)
+def marks_of_overlay(path: Path, kind: str, overlay: Path) -> tuple[Film, list[single_film.Marked]]:
+    """Return a film and the masses in its .OVERLAY; say which of the lesions in it are none."""
+    film, masses, left_out = single_film.by_overlay(path, kind, overlay)
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     return film, masses

@@ -5,7 +5,6 @@ Left alone, they take the newest whole snapshot under runs/ and the data that it
 
 import argparse
 import hashlib
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io, manifest
 from data_prep.database.split import SPLITS
+from scripts.evaluation import run_files
 from scripts.nets import caffemodel, inference
 
 RUNS = Path("runs")
@@ -87,7 +87,7 @@ def choose_net(args: argparse.Namespace) -> TrainedNet:
     """Return the trained net, its snapshot checked to be whole, and print which it is."""
     weights = args.weights or caffemodel.newest_snapshot(_folder(args.run) if args.run else RUNS)
     net = caffemodel.net_of(weights)
-    run = _run_json(weights.parent / "run.json")
+    run = run_files.read_run(weights.parent)
     how = "" if args.weights or args.run else " (newest under runs/; choose_target with --weights or --run)"
     print(f"weights: {weights}{how}")
     return TrainedNet(net, weights, run, Path(run.get("data", manifest.DEFAULT)))
@@ -189,12 +189,3 @@ def _folder(run: Path) -> Path:
     if not run.is_dir():
         raise InputError(f"{run}: no such run; train one with scripts/train.py")
     return run
-
-
-def _run_json(path: Path) -> dict:
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); remove it or train again") from None

@@ -1,6 +1,5 @@
 """The checks of gpu_check.py: passes, updates, training speed, Caffe's own GPU tests, and their report."""
 
-import argparse
 import os
 import platform
 from collections.abc import Callable
@@ -45,18 +44,18 @@ def describe(gpu: int | None) -> dict[str, str]:
     }
 
 
-def plan(args: argparse.Namespace, gpu: int | None, folder: Path) -> dict[str, Callable]:
+def plan(gpu: int | None, folder: Path, quick: bool, unit_tests: str) -> dict[str, Callable]:
     """Return the parts by name, in their order; each is a function that returns its outcome."""
-    chosen = QUICK_NETS if args.quick else definitions.NETS
+    chosen = QUICK_NETS if quick else definitions.NETS
     parts = {}
     for net in chosen:
         for phase, name in PASSES.items():
             parts[f"{net}, {name}"] = partial(check_pass, net, phase, folder / net, gpu)
         parts[f"{net}, solver"] = partial(check_update, net, folder / net, gpu)
     for net in chosen:
-        size = (QUICK_BATCH, QUICK_ITERATIONS) if args.quick else (own_batch(net), ITERATIONS)
+        size = (QUICK_BATCH, QUICK_ITERATIONS) if quick else (own_batch(net), ITERATIONS)
         parts[f"{net}, time"] = partial(check_training, net, *size, gpu)
-    parts["Caffe's unit tests"] = partial(check_tests, args.unit_tests, gpu)
+    parts["Caffe's unit tests"] = partial(check_tests, unit_tests, gpu)
     return parts
 
 
