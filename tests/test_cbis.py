@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import imagecodecs
 import numpy as np
 import pytest
@@ -32,7 +33,8 @@ HEADER = (
 @pytest.fixture(scope="session")
 def film() -> np.ndarray:
     across, down = np.arange(COLUMNS, dtype=np.uint16), np.arange(ROWS, dtype=np.uint16)[:, None]
-    return across * 8 + down * 8
+    texture = np.random.default_rng(0).integers(0, 2000, (ROWS // 8, COLUMNS // 8), np.uint16)
+    return across * 8 + down * 8 + cv2.resize(texture, (COLUMNS, ROWS), interpolation=cv2.INTER_LINEAR)
 
 
 def mask_of(box: Box = BOX, rows: int = ROWS, columns: int = COLUMNS) -> np.ndarray:
@@ -129,6 +131,101 @@ def test_a_mask_of_another_aspect_is_excluded_with_the_reason(tmp_path, film):
     assert mass.reason.startswith("mask of another aspect: 3024 x 4000 for a film of 3024 x 4808")
 
 
+@pytest.mark.parametrize(
+    ("rows", "shift", "used"),
+    [(ROWS // 2 + 15, 0, True), (ROWS // 2 + 15, 80, False), (ROWS // 2, 80, False)],
+    ids=["another aspect by rounding", "another aspect, elsewhere", "elsewhere"],
+)
+def test_a_mask_of_another_size_must_lie_where_the_crop_does(tmp_path, film, rows, shift, used):
+    scale = rows / ROWS
+    y0, y1 = (y * scale + shift for y in (BOX.y0, BOX.y1))
+    write_case(tmp_path, film, mask_of(Box(600, y0, 851, y1), rows, COLUMNS // 2))
+    mass = only(tmp_path)
+    assert mass.reason.startswith("" if used else f"mask of another size: 1512 x {rows} for a film of 3024 x 4808")
+    if used:
+        assert np.abs(mass.box.corners - BOX.corners).max() <= 4
+
+
+def test_without_a_crop_a_mask_of_another_size_must_have_its_films_aspect_to_the_pixel(tmp_path, film):
+    write_case(tmp_path, film, mask_of(Box(600, 1001, 851, 1202), ROWS // 2, COLUMNS // 2))
+    (tmp_path / "1.88" / "1-1.dcm").unlink()
+    assert only(tmp_path).box == Box(1200, 2002, 1702, 2404)
+    put(tmp_path / "1.88" / "1-2.dcm", mask_of(Box(600, 1001, 851, 1202), ROWS // 2 + 15, COLUMNS // 2), f"{NAME}_1")
+    assert only(tmp_path).reason.startswith("mask of another size: ")
+
+
+def picture(path: Path, pixels: np.ndarray) -> None:
+    """Write an image as a copy has it: 8 bits where that is JPEG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels if path.suffix == ".png" or pixels.itemsize == 1 else pixels >> 8)
+
+
+def write_copy(root: Path, film: np.ndarray, folder: str, ending: str, paths: tuple[str, str]) -> None:
+    """Write the case in a copy of other images: film in `folder` 1.66, crop and mask in 1.88."""
+    picture(root / folder.format(name=NAME, study="1.55", series="1.66") / f"1-083{ending}", film)
+    both = root / folder.format(name=f"{NAME}_1", study="1.77", series="1.88")
+    picture(both / f"1-046{ending}", film[2002:2404, 1201:1703])
+    picture(both / f"2-047{ending}", mask_of())
+    write_csv(root / "csv", row() | dict(zip(HEADER[-3:], (*paths, paths[1] + "\n"), strict=True)))
+
+
+KAGGLE = row()["image file path"], row()["cropped image file path"]
+COPIES = {
+    "Kaggle": ("jpeg/{series}", ".jpg", KAGGLE),
+    "Kaggle, paths changed": (
+        "jpeg/{series}",
+        ".jpg",
+        ("CBIS-DDSM/jpeg/1.66/1-083.jpg", "CBIS-DDSM/jpeg/1.88/1-046.jpg"),
+    ),
+    "PNG in the archive's tree": (
+        "CBIS-DDSM/{name}/{study}/{series}",
+        ".png",
+        tuple(p.replace(".dcm", ".png") for p in KAGGLE),
+    ),
+    "PNG by name": ("{name}", ".png", KAGGLE),
+}
+
+
+@pytest.mark.parametrize(("kind", "bits"), [*((kind, 8) for kind in COPIES), ("PNG in the archive's tree", 16)])
+def test_a_copy_of_other_images_gives_the_same_mass(tmp_path, film, kind, bits):
+    write_copy(tmp_path, film if bits == 16 else (film >> 8).astype(np.uint8), *COPIES[kind])
+    (tmp_path / "jpeg" / "1.99").mkdir(parents=True)  # an empty folder, links of Windows, tables of other things
+    (tmp_path / "1.66.jpg - Shortcut.lnk").write_bytes(b"L\0\0\0")
+    (tmp_path / "csv" / "dicom_info.csv").write_text("file_path,image_path\n")
+    mass = only(tmp_path)
+    assert (mass.reason, mass.mass_id, mass.label) == ("", f"{NAME}_1", 1)
+    assert np.abs(mass.box.corners - BOX.corners).max() <= 1
+    close = 0 if "PNG" in kind else 12
+    assert np.abs(cbis_ddsm.load_film(mass.film).astype(int) - (film >> 8)).max() <= close
+
+
+def test_a_mask_blurred_by_jpeg_is_told_from_its_crop_in_either_place(tmp_path, film):
+    write_copy(tmp_path, film, *COPIES["Kaggle"])
+    mask = tmp_path / "jpeg" / "1.88" / "2-047.jpg"
+    crop = mask.with_name("1-046.jpg")
+    cv2.imwrite(str(mask), cv2.GaussianBlur(mask_of(), (0, 0), 1), [cv2.IMWRITE_JPEG_QUALITY, 50])
+    assert len(np.unique(cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE))) > 12
+    for _ in range(2):
+        assert np.abs(only(tmp_path).box.corners - BOX.corners).max() <= 2
+        content = crop.read_bytes(), mask.read_bytes()
+        mask.write_bytes(content[0])
+        crop.write_bytes(content[1])
+    mask.unlink()
+    assert only(tmp_path).reason == "mask missing: none of 1-046.jpg holds two values only"
+
+
+def test_dicom_counts_more_than_a_copy_of_it_and_a_second_copy_changes_nothing(tmp_path, film):
+    write_copy(tmp_path, film, *COPIES["Kaggle"])
+    before = only(tmp_path)
+    shutil.copytree(tmp_path / "jpeg", tmp_path / "again")
+    assert only(tmp_path).reason == ""
+    put(tmp_path / "film.dcm", film, NAME)
+    mass = only(tmp_path)
+    assert (mass.film.path.suffix, mass.box) == (".dcm", before.box)
+    assert cbis_ddsm.grey_levels([mass]).startswith("1 films DICOM: the upper 8")
+    assert cbis_ddsm.grey_levels([before]).startswith("1 films JPEG: 8 bits as this copy has them")
+
+
 def test_several_masses_in_a_film_keep_their_own_masks_and_pathologies(tmp_path, film):
     write_case(tmp_path, film)
     other = Box(100, 4000, 300, 4200)
@@ -172,7 +269,7 @@ def test_compressed_and_inverted_films_give_the_same_pixels(tmp_path, film):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda root, film: shutil.rmtree(root / "1.66"), f"film missing: no DICOM file of {NAME}"),
+        (lambda root, film: shutil.rmtree(root / "1.66"), f"film missing: no image of {NAME}"),
         (lambda root, film: (root / "1.66" / "1-1.dcm").write_bytes(b"gone"), "unreadable film: "),
         (lambda root, film: put(root / "1.66" / "1-1.dcm", film, NAME, NumberOfFrames=2), "unreadable film: "),
         (lambda root, film: put(root / "other" / "1-1.dcm", film[:99], NAME), "several films under one name: "),
@@ -180,7 +277,7 @@ def test_compressed_and_inverted_films_give_the_same_pixels(tmp_path, film):
             lambda root, film: (root / "1.88" / "1-2.dcm").unlink(),
             "mask missing: none of 1-1.dcm holds two values only",
         ),
-        (lambda root, film: shutil.rmtree(root / "1.88"), "mask missing: no DICOM file of it"),
+        (lambda root, film: shutil.rmtree(root / "1.88"), "mask missing: no image of it"),
         (lambda root, film: put(root / "1.88" / "1-2.dcm", mask_of() * 0, f"{NAME}_1"), "mask is empty"),
         (lambda root, film: write_csv(root, row(pathology="UNPROVEN")), "pathology unproven or unknown: UNPROVEN"),
         (lambda root, film: write_csv(root, row(kind="calcification")), "not a mass: calcification"),
@@ -225,7 +322,7 @@ def test_folders_without_a_usable_case_list_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"no mass_case_description_\*\.csv below it"):
         cbis_ddsm.masses(tmp_path)
     (tmp_path / "mass_case_description_train_set.csv").write_text("patient_id,pathology\nP_00001,BENIGN\n")
-    with pytest.raises(InputError, match="no column left or right breast"):
+    with pytest.raises(InputError, match="no column left_or_right_breast"):
         cbis_ddsm.masses(tmp_path)
     write_csv(tmp_path, row(), row(pathology="BENIGN"))
     with pytest.raises(InputError, match=f"its row of {NAME}_1 differs from another"):

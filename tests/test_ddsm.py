@@ -220,12 +220,12 @@ def test_copies_in_lower_or_upper_case_are_the_same_case(tmp_path, change):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("A-5001-1.ics", "unreadable case: .*ics.gz: packed"),
-        ("A_5001_1.LEFT_CC.OVERLAY", "unreadable outlines: .*OVERLAY.gz: packed"),
-        ("A_5001_1.LEFT_CC.LJPEG", "unreadable film: .*LJPEG.gz: not a whole lossless JPEG"),
+        ("A-5001-1.ics", "unreadable case: .*ics.gz: compressed; gunzip it"),
+        ("A_5001_1.LEFT_CC.OVERLAY", "unreadable outlines: .*OVERLAY.gz: compressed; gunzip it"),
+        ("A_5001_1.LEFT_CC.LJPEG", "unreadable film: .*LJPEG.gz is compressed; gunzip it"),
     ],
 )
-def test_a_packed_file_is_listed_until_it_is_unpacked(tmp_path, name, reason):
+def test_a_compressed_file_is_listed_until_it_is_unpacked(tmp_path, name, reason):
     write_case(tmp_path)
     packed = tmp_path / f"{name}.gz"
     content = (tmp_path / name).read_bytes()
@@ -233,6 +233,27 @@ def test_a_packed_file_is_listed_until_it_is_unpacked(tmp_path, name, reason):
     packed.write_bytes(b"\x1f\x8b")
     assert re.match(reason, only(tmp_path).reason)
     (tmp_path / name).write_bytes(content)
+    assert only(tmp_path).reason == ""
+
+
+def test_a_film_whose_header_has_rows_and_columns_exchanged_is_reshaped(tmp_path):
+    write_case(tmp_path)
+    pixels = np.arange(300 * 200, dtype=np.uint16).reshape(300, 200) // 20
+    film = tmp_path / "A_5001_1.LEFT_CC.LJPEG"
+    ljpeg.encode(pixels, film, precision=12)
+    expected = ddsm.load_film(only(tmp_path).film)
+    ljpeg.encode(pixels.reshape(200, 300), film, precision=12)
+    mass = only(tmp_path)
+    assert (mass.reason, mass.box) == ("", Box(40, 30, 61, 61))
+    assert np.array_equal(ddsm.load_film(mass.film), expected)
+
+
+def test_what_macos_leaves_beside_files_is_no_case(tmp_path):
+    write_case(tmp_path)
+    (tmp_path / "__MACOSX").mkdir()
+    for path in list(tmp_path.glob("A*")):
+        (tmp_path / f"._{path.name}").write_bytes(b"Mac OS X")
+        (tmp_path / "__MACOSX" / path.name).write_bytes(b"Mac OS X")
     assert only(tmp_path).reason == ""
 
 

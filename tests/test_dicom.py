@@ -8,7 +8,8 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 
 from data_prep.core.errors import InputError
-from data_prep.formats import dicom
+from data_prep.formats import dicom, image_files
+from data_prep.formats.optical_density import stretch_to_8bit
 from data_prep.synthesis.cbis_set import dataset
 
 
@@ -94,6 +95,70 @@ def test_the_headers_window_is_applied_where_the_image_is_to_be_shown(tmp_path, 
     assert shown[pixels < 1400].max() == shown.min()
     assert shown[pixels > 2600].min() == shown.max()
     assert np.array_equal(dicom.stored(path), pixels)
+
+
+WINDOW = {"WindowCenter": 2000, "WindowWidth": 1000}
+
+
+@pytest.mark.parametrize(
+    ("header", "shows"),
+    [
+        ({"WindowCenter": [2000, 9], "WindowWidth": [1000, 9]}, WINDOW),  # the first of several
+        ({"RescaleSlope": 1, "RescaleIntercept": -1024, "WindowCenter": 976, "WindowWidth": 1000}, WINDOW),
+        ({"RescaleSlope": 2, "RescaleIntercept": 0, "WindowCenter": 4000, "WindowWidth": 2000}, WINDOW),
+        ({"RescaleSlope": "", "RescaleIntercept": 0}, {}),
+        ({"WindowCenter": 2000, "WindowWidth": 0}, {}),
+        ({"WindowCenter": 2000}, {}),
+        ({"WindowCenter": "", "WindowWidth": ""}, {}),
+        ({"WindowCenter": 9000, "WindowWidth": 10}, {}),  # shows nothing
+        (WINDOW | {"VOILUTFunction": "CUBIC"}, {}),
+    ],
+)
+def test_values_are_rescaled_before_their_window_and_one_without_sense_is_passed_over(tmp_path, pixels, header, shows):
+    shown = stretch_to_8bit(dicom.shown(save(tmp_path / "a.dcm", dataset(pixels), **header)))
+    expected = stretch_to_8bit(dicom.shown(save(tmp_path / "b.dcm", dataset(pixels), **shows)))
+    assert expected.std() > 50
+    assert np.abs(shown.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("photometric", "shape", "inverted"),
+    [("MONOCHROME2", "IDENTITY", False), ("MONOCHROME2", "INVERSE", True), ("MONOCHROME1", "INVERSE", True)],
+)
+def test_an_inverse_presentation_is_turned_bright_side_up_once(tmp_path, pixels, photometric, shape, inverted):
+    header = {"PhotometricInterpretation": photometric, "PresentationLUTShape": shape}
+    shown = stretch_to_8bit(dicom.shown(save(tmp_path / "a.dcm", dataset(pixels), **header)))
+    expected = stretch_to_8bit(pixels)
+    assert np.array_equal(shown, 255 - expected if inverted else expected)
+
+
+@pytest.mark.parametrize(("implicit", "little"), [(True, True), (False, True), (False, False)])
+def test_a_file_without_preamble_and_transfer_syntax_is_read(tmp_path, pixels, implicit, little):
+    image = dataset(pixels if little else pixels.byteswap())
+    del image.file_meta
+    path = tmp_path / "bare"
+    with path.open("wb") as file:
+        pydicom.dcmwrite(file, image, implicit_vr=implicit, little_endian=little)
+    assert not path.read_bytes()[128:].startswith(b"DICM")
+    assert np.array_equal(image_files.film(path), stretch_to_8bit(pixels))
+
+
+@pytest.mark.parametrize("encode", [imagecodecs.ljpeg_encode, imagecodecs.jpegls_encode])
+def test_a_compressed_file_without_transfer_syntax_is_read_by_its_frame(tmp_path, pixels, encode):
+    image = compressed(pixels, uid.JPEGLosslessSV1, encode)
+    del image.file_meta
+    with (tmp_path / "a.dcm").open("wb") as file:
+        pydicom.dcmwrite(file, image, implicit_vr=False, little_endian=True)
+    assert np.array_equal(dicom.stored(tmp_path / "a.dcm"), pixels)
+
+
+@pytest.mark.parametrize("content", [b"", b"not DICOM", b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100", bytes(200)])
+def test_a_file_without_an_image_is_one_line_that_names_no_option_of_a_library(tmp_path, content):
+    (tmp_path / "a.dcm").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        dicom.stored(tmp_path / "a.dcm")
+    assert str(caught.value).startswith(f"{tmp_path / 'a.dcm'}: ")
+    assert "force" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """Files and folders that appear under their names only when they are whole; walking a data set; reading CSV tables."""
 
 import csv
+import errno
 import fcntl
 import json
 import os
+import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +15,12 @@ from pathlib import Path
 from data_prep.core.errors import InputError
 
 UNFINISHED = "unfinished"
-"""How the name of a folder ends that atomic_folder or fetch_cbis.py is filling: its files may be half-written."""
+"""How the name of a folder ends that atomic_folder() or fetch_cbis.py is filling: its files may be half-written."""
+MAC_FOLDER, MAC_FILE = "__MACOSX", "._"
+"""Where macOS puts what it knows of each file that it packs: in this folder, or in files that begin so."""
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+"""What flock() says on a file system that has no locks, such as Lustre mounted without them, or some NFS."""
+DELIMITERS = ",;\t"  # Excel writes semicolons where the comma is the decimal mark
 
 
 @contextmanager
@@ -71,12 +79,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def lock(folder: Path) -> int:
     """Make `folder` where it is not there, lock it, and return what to close; BlockingIOError when it is locked.
 
-    The kernel lets go of it when the process ends, however it ends.
+    The kernel lets go of it when the process ends, however it ends. On a file system without locks a warning is given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     held = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(held, folder)
         # the process that had the lock may have renamed this folder since, and another begun a new one
         if not os.path.samestat(os.fstat(held), os.stat(folder)):
             raise BlockingIOError
@@ -84,6 +92,16 @@ def lock(folder: Path) -> int:
         os.close(held)
         raise
     return held
+
+
+def lock_file(descriptor: int, path: Path) -> None:
+    """Lock an open file; BlockingIOError when another process has. Without locks in the file system, warn and go on."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        print(f"warning: {path}: this file system has no locks; let one command at a time write here", file=sys.stderr)
 
 
 def _empty(folder: Path) -> None:
@@ -94,8 +112,8 @@ def _empty(folder: Path) -> None:
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield each folder in or below `root` with the names of its files, by one walk.
 
-    Links to folders are followed, each folder is taken once, unfinished ones are not. InputError when a folder cannot
-    be read.
+    Links to folders are followed, each folder is taken once, unfinished ones and macOS's leftovers are not. InputError
+    when a folder cannot be read.
     """
 
     def refuse(error: OSError) -> None:
@@ -104,7 +122,7 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     seen = set()
     for folder, subfolders, names in os.walk(root, onerror=refuse, followlinks=True):
         # sorted: where links lead to a folder twice, its path is the same on every machine
-        subfolders[:] = sorted(name for name in subfolders if not name.endswith(UNFINISHED))
+        subfolders[:] = sorted(name for name in subfolders if not name.endswith((UNFINISHED, MAC_FOLDER)))
         try:
             status = os.stat(folder)
         except OSError as error:
@@ -113,18 +131,47 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        yield Path(folder), names
+        yield Path(folder), [name for name in names if not name.startswith(MAC_FILE)]
 
 
-def read_table(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
-    """Return the rows of a CSV file with a header, at least one, spaces about fields removed; InputError otherwise."""
+def files_below(root: Path) -> list[Path]:
+    """Return every file in or below `root`, in order; errors as walk()."""
+    return sorted(folder / name for folder, names in walk(root) for name in names)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file, at least one, by their headers as in "patient_id"; InputError otherwise.
+
+    Fields may be separated by commas, semicolons or tabs. What spreadsheets do to a table is undone: spaces about
+    fields, headers of other case, whole numbers that end in .0, and decimal commas where the comma separates no fields.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a CSV file")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
+            header = file.readline()
+            file.seek(0)
+            delimiter = max(DELIMITERS, key=header.count)
             rows = list(csv.DictReader(file, restval="", strict=True, delimiter=delimiter))
-    except (csv.Error, OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a CSV file in UTF-8; in a spreadsheet, save it as CSV UTF-8") from None
+    except (csv.Error, OSError) as error:
         raise InputError(f"{path}: not a CSV file ({error})") from None
     if not rows:
         raise InputError(f"{path}: no rows in it")
-    return [{key: value.strip() for key, value in row.items() if key} for row in rows]
+    decimal = "." if delimiter == "," else ".,"
+    return [{column(key): _plain(value, decimal) for key, value in row.items() if key} for row in rows]
+
+
+def column(header: str) -> str:
+    """Return a column's name as read_table() gives it: "Patient ID " is patient_id."""
+    return re.sub(r"[\W_]+", "_", header).strip("_").lower()
+
+
+def _plain(field: str, decimal: str) -> str:
+    """Return a field without the spaces about it; a number without .0 and with a decimal point."""
+    field = field.strip()
+    number = re.fullmatch(rf"([-+]?\d+)[{decimal}](\d+)", field)
+    if not number:
+        return field
+    return number[1] if not number[2].strip("0") else f"{number[1]}.{number[2]}"

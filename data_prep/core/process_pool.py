@@ -5,15 +5,16 @@ result that a worker was sending when the kernel killed it for lack of memory. H
 which ends with it.
 """
 
+import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection
+from multiprocessing.pool import ExceptionWithTraceback
 from queue import SimpleQueue
 
 import cv2
@@ -60,6 +61,7 @@ class _WorkerPool(ThreadPoolExecutor):
         super().__init__(workers)
         # imported once, by the server: its workers share the memory, and begin at once
         CONTEXT.set_forkserver_preload([name for name in sys.modules if name.startswith("data_prep.")])
+        _start_server()
         self._workers = [_start_worker() for _ in range(workers)]
         self._idle: SimpleQueue[Connection] = SimpleQueue()
         for _, connection in self._workers:
@@ -88,6 +90,18 @@ class _WorkerPool(ThreadPoolExecutor):
             process.join()
 
 
+def _start_server() -> None:
+    """Start the server, where there is none yet, with one thread: NumPy's BLAS would start a thread for each core."""
+    before = os.environ.get("OPENBLAS_NUM_THREADS")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ["OPENBLAS_NUM_THREADS"]
+        if before is not None:
+            os.environ["OPENBLAS_NUM_THREADS"] = before
+
+
 def _start_worker() -> tuple[CONTEXT.Process, Connection]:
     ours, its = CONTEXT.Pipe()
     process = CONTEXT.Process(target=_work, args=(its,), daemon=True)
@@ -112,5 +126,4 @@ def _outcome(function: Callable, args: tuple) -> tuple[object, Exception | None]
     try:
         return function(*args), None
     except Exception as error:
-        error.add_note(f"in a worker process:\n{traceback.format_exc()}")
-        return None, error
+        return None, ExceptionWithTraceback(error, error.__traceback__)

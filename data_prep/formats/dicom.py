@@ -2,11 +2,14 @@
 
 Compressed transfer syntaxes are decoded by imagecodecs (JPEG, JPEG lossless, JPEG-LS, JPEG 2000) or by pydicom (RLE):
 GDCM, which pydicom would take for all of them, ends the process on some damaged files. MONOCHROME1, where low values
-are bright, is inverted (DICOM PS3.3 section C.7.6.3.1.2). Nothing is decoded before the header's claims are checked: a
-few damaged bytes can claim a billion pixels.
+are bright, is inverted (DICOM PS3.3 section C.7.6.3.1.2). Files that lack the preamble, or the name of their transfer
+syntax, are read where they hold an image. Nothing is decoded before the header's claims are checked: a few damaged
+bytes can claim a billion pixels.
 """
 
 import struct
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import imagecodecs
@@ -15,27 +18,26 @@ import pydicom
 from pydicom import uid
 from pydicom.dataelem import RawDataElement
 from pydicom.encaps import generate_frames
-from pydicom.pixels import apply_voi_lut
+from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from data_prep.core.errors import InputError, one_line
 
 MOST_PIXELS = 1 << 27  # three times the largest film of DDSM
-CODECS = {
-    uid.JPEGBaseline8Bit: imagecodecs.jpeg_decode,
-    uid.JPEGExtended12Bit: imagecodecs.jpeg_decode,
-    uid.JPEGLossless: imagecodecs.jpeg_decode,
-    uid.JPEGLosslessSV1: imagecodecs.jpeg_decode,
-    uid.JPEGLSLossless: imagecodecs.jpegls_decode,
-    uid.JPEGLSNearLossless: imagecodecs.jpegls_decode,
-    uid.JPEG2000Lossless: imagecodecs.jpeg2k_decode,
-    uid.JPEG2000: imagecodecs.jpeg2k_decode,
-}
-"""Decoder of a frame by transfer syntax, for those that pydicom does not decode by itself."""
 JPEG_START = b"\xff\xd8"
+JPEG_LS_FRAME = 0xFFF7  # SOF55
 JPEG_2000_START = b"\xff\x4f\xff\x51"  # SOC and SIZ, ITU-T T.800 annex A
-FRAME_HEADERS = {0xFF00 | code for code in (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)}  # SOF0 to SOF3 of JPEG, SOF55 of JPEG-LS
+ITEM = b"\xfe\xff\x00\xe0"  # that compressed pixels begin with
+FRAME_HEADERS = {0xFFC0, 0xFFC1, 0xFFC2, 0xFFC3, JPEG_LS_FRAME}  # SOF0 to SOF3
+FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # that a dataset without a preamble begins with
 UNDEFINED_LENGTH = 0xFFFFFFFF  # of compressed pixels, which end with a delimiter
 LONG_VALUE = 1 << 20  # bytes: a longer value is read only when it is asked for
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM does, with its preamble or without; OSError when it cannot be read."""
+    with path.open("rb") as file:
+        start = file.read(132)
+    return start[128:] == b"DICM" or (start[:2] in FIRST_GROUPS and 0 in start[2:4])
 
 
 def header(path: Path) -> pydicom.Dataset:
@@ -95,15 +97,19 @@ def _stored(path: Path) -> tuple[np.ndarray, int]:
 def shown(path: Path) -> np.ndarray:
     """Return an image as its header asks to show it, float32 (rows, columns), bright tissue high.
 
-    The header's look-up table or first window is applied (DICOM PS3.3 section C.11.2); without one these are the
-    stored values. Raises InputError when there is no such image.
+    Its values are rescaled first (DICOM PS3.3 section C.11.1), then the header's look-up table or first window is
+    applied (C.11.2). A window that cannot be applied, such as one without a width, or that shows nothing, is passed
+    over. Raises InputError when there is no such image.
     """
     dataset, values = _pixels(path)
-    try:
-        values = np.asarray(apply_voi_lut(values, dataset), np.float32)
-    except Exception as error:
-        raise InputError(f"{path}: the window in its header cannot be applied ({one_line(error)})") from None
-    return -values if dataset.PhotometricInterpretation == "MONOCHROME1" else values
+    with suppress(Exception):  # pydicom lets out whatever a damaged or unfinished header makes of it
+        values = apply_modality_lut(values, dataset)
+        windowed = apply_voi_lut(values, dataset)
+        values = windowed if windowed.min() < windowed.max() else values
+    dark_is_dense = dataset.PhotometricInterpretation == "MONOCHROME1"
+    dark_is_dense |= text(dataset, "PresentationLUTShape") == "INVERSE"
+    values = np.asarray(values, np.float32)
+    return -values if dark_is_dense else values
 
 
 def _pixels(path: Path) -> tuple[pydicom.Dataset, np.ndarray]:
@@ -125,37 +131,47 @@ def _pixels(path: Path) -> tuple[pydicom.Dataset, np.ndarray]:
 
 
 def _decode(dataset: pydicom.Dataset, size: tuple[int, int]) -> np.ndarray:
-    codec = CODECS.get(dataset.file_meta.TransferSyntaxUID)
-    if codec is None:
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None:
+        implicit, little = dataset.original_encoding
+        plain = uid.ImplicitVRLittleEndian if implicit else uid.ExplicitVRLittleEndian
+        dataset.file_meta.TransferSyntaxUID = plain if little else uid.ExplicitVRBigEndian
+    compressed = dataset.PixelData.startswith(ITEM) if syntax is None else syntax.is_encapsulated
+    if not compressed or syntax == uid.RLELossless:
         return dataset.pixel_array
     frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-    if (claimed := _frame_size(frame)) != size:
+    decode, claimed = _frame(frame)
+    if claimed != size:
         raise ValueError(f"compressed {claimed} pixels where the header says {size}")
-    values = codec(frame)
+    values = decode(frame)
     if values.itemsize > 2:
         raise ValueError("more than 16 bits a pixel")
     return values.astype(np.int16) if dataset.PixelRepresentation else values
 
 
-def _frame_size(frame: bytes) -> tuple[int, int]:
-    """(rows, columns) that a compressed frame's own header claims; struct.error or ValueError where it has none.
+def _frame(frame: bytes) -> tuple[Callable, tuple[int, int]]:
+    """Return a compressed frame's decoder and the (rows, columns) that its own header claims.
 
     JPEG and JPEG-LS: segments of a marker and a length up to the frame header, ITU-T T.81 B.2. JPEG 2000: T.800 A.5.1.
+    Raises struct.error or ValueError where there is no such header.
     """
     if not frame.startswith(JPEG_START):
         right, bottom, left, top = struct.unpack_from(">4I", frame, frame.index(JPEG_2000_START) + 8)
-        return bottom - top, right - left
+        return imagecodecs.jpeg2k_decode, (bottom - top, right - left)
     at = 2
     while True:
         marker, length = struct.unpack_from(">HH", frame, at)
         if marker in FRAME_HEADERS:
-            return struct.unpack_from(">HH", frame, at + 5)
+            decode = imagecodecs.jpegls_decode if marker == JPEG_LS_FRAME else imagecodecs.jpeg_decode
+            return decode, struct.unpack_from(">HH", frame, at + 5)
         at += 2 + length
 
 
 def _parse(path: Path, stop_before_pixels: bool) -> pydicom.Dataset:
     try:
-        dataset = pydicom.dcmread(path, defer_size=LONG_VALUE, stop_before_pixels=stop_before_pixels)
+        if not is_dicom(path):
+            raise ValueError("it begins as no DICOM file does")
+        dataset = pydicom.dcmread(path, defer_size=LONG_VALUE, stop_before_pixels=stop_before_pixels, force=True)
         if (claimed := _longest_unread(dataset)) > path.stat().st_size:
             raise ValueError(f"a value claims {claimed} bytes")
         return dataset

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pydicom.misc import is_dicom
 
 from data_prep.core.errors import InputError, one_line
 from data_prep.formats import dicom
@@ -33,10 +32,24 @@ def frame_size(path: Path) -> tuple[int, int]:
 
 def film(path: Path) -> np.ndarray:
     """Return an image as uint8 (rows, columns), bright tissue high; InputError when there is no such image."""
+    values = dicom.shown(path) if holds_dicom(path) else stored(path)
+    return values if values.dtype == np.uint8 else stretch_to_8bit(values)
+
+
+def stored(path: Path) -> np.ndarray:
+    """Return an image's grey values as they are stored (rows, columns), uint8 or deeper; InputError without one."""
     if holds_dicom(path):
-        return stretch_to_8bit(dicom.shown(path))
+        return dicom.stored(path)
     with _opened(path) as image:
-        return stretch_to_8bit(_deep_values(image)) if image.mode.startswith(DEEP) else np.asarray(image.convert("L"))
+        return _deep_values(image) if image.mode.startswith(DEEP) else np.asarray(image.convert("L"))
+
+
+def upper_8_bits(path: Path) -> np.ndarray:
+    """Return an 8-bit image as it is, of one with 16 bits their upper 8: uint8 (rows, columns), bright tissue high."""
+    if holds_dicom(path):
+        return dicom.upper_8_bits(path)
+    values = stored(path)
+    return values if values.dtype == np.uint8 else (values.astype(np.uint16) >> 8).astype(np.uint8)
 
 
 def mask(path: Path) -> np.ndarray:
@@ -56,7 +69,7 @@ def mask(path: Path) -> np.ndarray:
 def holds_dicom(path: Path) -> bool:
     """Whether a file is DICOM; InputError when it cannot be read."""
     try:
-        return path.suffix.lower() == ".dcm" or is_dicom(path)
+        return path.suffix.lower() == ".dcm" or dicom.is_dicom(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -65,13 +78,15 @@ def holds_dicom(path: Path) -> bool:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open an image whose header can be believed; whatever goes wrong with it, then or later, is an InputError."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > dicom.MOST_PIXELS:
-                raise InputError(f"{path}: claims {image.width} x {image.height} pixels, more than any film has")
-            # Pillow would keep the upper 8 bits alone: for 12-bit films, 16 grey levels
-            if not image.mode.startswith(DEEP) and ";16" in str(image.tile):
-                raise InputError(f"{path}: colour of 16 bits a channel; save it as 16-bit grey")
-            yield image
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > dicom.MOST_PIXELS:
+                    raise InputError(f"{path}: claims {image.width} x {image.height} pixels, more than any film has")
+                # Pillow would keep the upper 8 bits alone: for 12-bit films, 16 grey levels
+                if not image.mode.startswith(DEEP) and ";16" in str(image.tile):
+                    raise InputError(f"{path}: colour of 16 bits a channel; save it as 16-bit grey")
+                yield image
     except (InputError, MemoryError):  # too little memory is the machine's fault, not the file's
         raise
     # of damaged files Pillow lets out SyntaxError, struct.error, IndexError, DecompressionBombError ...

@@ -160,12 +160,10 @@ def batches(chosen: EvaluationTarget, what: str | None = None) -> Iterator[tuple
 
 def describe(chosen: EvaluationTarget) -> dict:
     """Return what a result says of the weights and the data that it is of."""
-    with chosen.weights.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "net": chosen.net,
         "weights": str(chosen.weights),
-        "weights_sha256": sha256,
+        "weights_sha256": hashlib.sha256(chosen.weights.read_bytes()).hexdigest(),
         "data": str(chosen.data),
         "data_digest": chosen.manifest["digest"],
         "source": chosen.manifest["source"],

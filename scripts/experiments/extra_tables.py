@@ -131,7 +131,15 @@ def seeds(results: Results) -> Table:
             for run in runs:
                 found = results.evaluated[run.name, split].estimates
                 rows.append(
-                    (model(experiment), WORDS[split], str(run.settings["seed"]), found["accuracy"], None, found["auc"], None)
+                    (
+                        model(experiment),
+                        WORDS[split],
+                        str(run.settings["seed"]),
+                        found["accuracy"],
+                        None,
+                        found["auc"],
+                        None,
+                    )
                 )
             cells = []
             for name in ("accuracy", "auc"):

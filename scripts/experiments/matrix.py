@@ -4,12 +4,16 @@ An experiment is one net on one kind of crops from one kind of start. Its run fo
 with the output of eval.py for val and test beside it.
 """
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.core.errors import InputError
 from scripts.reporting.finished_run import FinishedRun
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10 has it from PyPI
+    import tomli as tomllib
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments.toml"
 Runs = dict[str, list[FinishedRun]]

@@ -3,7 +3,7 @@
 set -euo pipefail
 venv=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/.venv
 libraries=$(ldd "$venv"/bin/{caffe,convert_imageset,compute_image_mean} \
-    "$venv"/lib/python3.11/site-packages/caffe/*.so*)
+    "$venv"/lib/python3*/site-packages/caffe/*.so*)
 if missing=$(grep 'not found' <<<"$libraries"); then
     echo "$missing" | sort -u
     echo "error: these libraries are in no package of scripts/install/runtime-packages.txt"

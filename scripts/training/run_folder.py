@@ -9,7 +9,6 @@ Caffe alone can train from the two prototxt files as well: caffe train -solver r
 """
 
 import csv
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write, write_json
+from data_prep.core.files import atomic_write, lock_file, write_json
 from data_prep.core.provenance import command, commit, hardware, versions
 from scripts.evaluation import run_files
 from scripts.nets import definitions
@@ -34,7 +33,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from training in this folder; the kernel ends the lock with the process."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(descriptor, folder)
         yield
     except BlockingIOError:
         raise InputError(f"{folder}: another process is training there; wait for it, or choose another --out") from None
