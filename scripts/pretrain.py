@@ -16,20 +16,20 @@ learning rate is high. At the end it is nothing, and the last figures are those 
 """
 
 import argparse
-import csv
 import hashlib
 import math
 import sys
 from pathlib import Path
 
-from data_prep.core import provenance
 from data_prep.core.errors import InputError, natural, positive, run
-from data_prep.core.files import whole_file, write_json
+from data_prep.core.files import atomic_write, write_json
+from data_prep.core.provenance import command, commit
 from data_prep.database import lmdb_io, manifest
 from data_prep.synthesis import fractal_set
+from scripts.evaluation import run_files
 from scripts.nets import batch_norm, definitions, device
 from scripts.training import fractal_pretraining, loop, run_folder, snapshots
-from scripts.training.fractal_pretraining import settled
+from scripts.training.fractal_pretraining import recalibrate
 from scripts.training.run_folder import describe
 from scripts.training.settings import EVALUATIONS, Settings, val_batch_of
 
@@ -47,22 +47,22 @@ def main() -> None:
         raise InputError(f"{out}: is there already; remove it to make it anew, or give another --out")
     fractal_set.ensure(args.data, args.categories, args.images)
     categories = fractal_set.read_manifest(args.data)["categories"]
-    settings, about = new_settings(args), describe(args.gpu)
+    settings, provenance = new_settings(args), describe(args.gpu)
     folder = out.with_suffix(".run")
     device.set_mode(args.gpu)
-    if (folder / "run.json").exists():
+    if (folder / run_files.JSON).exists():
         begun, content = run_folder.read_run(folder)
         if begun != settings:
             raise InputError(
                 f"{folder}: was begun with other options; remove it (rm -r {folder}) or give another --out"
             )
-        about |= {"command": content["command"]}
+        provenance |= {"command": content["command"]}
     else:
-        run_folder.create(folder, settings, about, fractal_pretraining.derive(args.net, categories), SOLVER)
+        run_folder.create(folder, settings, provenance, fractal_pretraining.derive(args.net, categories), SOLVER)
     with run_folder.locked(folder):
         done, progress = snapshots.newest_whole(folder)
         if done < settings.iterations:
-            loop.train(folder, settings, about, done, progress, again=provenance.command())
+            loop.train(loop.Training(folder, settings, provenance, command(), done, progress))
         finish(folder, settings, categories, out)
     print(f"{out}: finished; next: python scripts/train.py --net {args.net} --weights {out}")
 
@@ -111,19 +111,17 @@ def finish(folder: Path, settings: Settings, categories: int, out: Path) -> None
     """Write the folded weights of the finished run, and the JSON that says how they were made."""
     weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
     train_val = definitions.read_prototxt(folder / run_folder.TRAIN_VAL)
-    whole = settled(train_val, weights, Path(settings.data), settings.seed)
+    whole = recalibrate(train_val, weights, Path(settings.data), settings.seed)
     folded = batch_norm.fold(whole, out.stem).SerializeToString()
     _, content = run_folder.read_run(folder)
-    with (folder / "log.csv").open(newline="") as file:
-        *_, last = csv.DictReader(file)
     result = {
         "categories": categories,
-        "val_accuracy": float(last["val_accuracy"]),
-        "folded_by": provenance.commit(),
+        "val_accuracy": run_files.read_log(folder)[-1]["val_accuracy"],
+        "folded_by": commit(),
         "sha256": hashlib.sha256(folded).hexdigest(),
     }
     write_json(out.with_suffix(".json"), content | result)
-    with whole_file(out) as path:
+    with atomic_write(out) as path:
         path.write_bytes(folded)
 
 

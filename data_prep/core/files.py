@@ -21,7 +21,7 @@ from pathlib import Path
 from data_prep.core.errors import InputError
 
 UNFINISHED = "unfinished"
-"""How the name of a folder ends that new_folder() or fetch_cbis.py is filling: its files may be half-written."""
+"""How the name of a folder ends that atomic_folder() or fetch_cbis.py is filling: its files may be half-written."""
 MAC_FOLDER, MAC_FILE = "__MACOSX", "._"
 """Where macOS puts what it knows of each file that it packs: in this folder, or in files that begin so."""
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
@@ -60,7 +60,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a working name beside `path` (same ending); rename it to `path` if the block ends without an error.
 
     The folder is made. What killed processes left under working names for `path` is removed. Raises InputError when
@@ -124,12 +124,12 @@ def _remove_dead(folder: Path, name: re.Pattern) -> None:
 
 def write_json(path: Path, content: dict) -> None:
     """Write a JSON file that is never seen half written."""
-    with whole_file(path) as working:
+    with atomic_write(path) as working:
         working.write_text(json.dumps(content, indent=2) + "\n")
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty working folder beside `path`; rename it to `path` when the block ends without an error.
 
     What a killed process left in the working folder ("NAME.unfinished") is removed first; a lock, which the kernel

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import new_folder
+from data_prep.core.files import atomic_folder
 from data_prep.core.process_pool import worker_pool
 from data_prep.database import lmdb_io, manifest
 from data_prep.synthesis import iterated_functions
@@ -51,7 +51,7 @@ def ensure(
     if not (2 <= wanted["categories"] <= wanted["images"] and wanted["seed"] >= 0):
         raise InputError("a set of fractals has 2 categories or more, an image of each or more, and a seed from 0 on")
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    with new_folder(folder) as working, worker_pool(workers) as pool:
+    with atomic_folder(folder) as working, worker_pool(workers) as pool:
         _make(working, **wanted, pool=pool)
     return True
 

@@ -4,7 +4,7 @@ The layers are the hand-written ones up to the last feature map, with a batch no
 the classifier come the mean of every channel and one fully connected layer: AlexNet's own three would learn nothing
 that is used later.
 
-After training, two steps make the net fit for fine-tuning without batch norms (`settled`). Both
+After training, two steps make the net fit for fine-tuning without batch norms (`recalibrate`). Both
 leave what the net computes as it is, but for LRN, and both are needed: without either, fine-tuning GoogLeNet at the
 paper's rates diverges within five iterations.
 
@@ -66,7 +66,7 @@ def is_feature(layer) -> bool:
     return layer.type == "Concat" or (layer.type == "Pooling" and layer.pooling_param.pool == layer.pooling_param.MAX)
 
 
-def settled(train_val, weights: Path, data: Path, seed: int):
+def recalibrate(train_val, weights: Path, data: Path, seed: int):
     """Return a pre-trained net as a NetParameter, its outputs scaled and its statistics of fractals in every light.
 
     `train_val` is the NetParameter it was trained as, `weights` its snapshot, `data` the set of fractals.
@@ -79,7 +79,7 @@ def settled(train_val, weights: Path, data: Path, seed: int):
         prototxt.write_text(text_format.MessageToString(without_data(train_val, side)))
         net = caffe.Net(str(prototxt), str(weights), caffe.TRAIN)
         rescale(net)
-        batch_norm.settle(net, (images - mean[:, None, None] for images in lit(data, side, seed)))
+        batch_norm.reestimate_bn_statistics(net, (images - mean[:, None, None] for images in lit(data, side, seed)))
         net.save(str(whole))
         return read_weights(whole)
 
