@@ -25,7 +25,7 @@ from pathlib import Path
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError, run
-from data_prep.core.files import check_absent, atomic_folder
+from data_prep.core.files import atomic_folder, check_absent
 from data_prep.core.process_pool import worker_pool
 from data_prep.core.records import Mass
 from data_prep.database import build_summary, context_crops, lmdb_io, lmdb_writer, manifest
