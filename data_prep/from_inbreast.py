@@ -94,5 +94,9 @@ def _row(film: Path, line: dict[str, str], points: np.ndarray) -> Row:
     }
 
 
+def main() -> None:
+    convert(read, __doc__)
+
+
 if __name__ == "__main__":
-    sys.exit(run(lambda: convert(read, __doc__)))
+    sys.exit(run(main))

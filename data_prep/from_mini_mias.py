@@ -65,5 +65,9 @@ def read(root: Path) -> tuple[list[Row], LeftOut]:
     return rows, left_out
 
 
+def main() -> None:
+    convert(read, __doc__)
+
+
 if __name__ == "__main__":
-    sys.exit(run(lambda: convert(read, __doc__)))
+    sys.exit(run(main))

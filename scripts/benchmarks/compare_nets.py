@@ -13,8 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data_prep.core.process_pool import run_in_fresh_process
+from scripts.benchmarks.engine_process import STOCK
 from scripts.nets import definitions, inference
-from scripts.nets.solver import apart, from_memory, make_solver
+from scripts.nets.solver import from_memory, make_solver
+from scripts.reporting.page_templates import render
 
 BATCH = 4
 SEED = 1
@@ -25,15 +28,14 @@ Arrays = Mapping[str, np.ndarray]
 
 def in_caffe(package: Path | None, environment: dict[str, str], function: Callable, *arguments):
     """Return a function's result from a process whose Caffe is the one in the folder `package` (None: .venv's own)."""
-    return apart(_in_caffe, package, environment, function, *arguments)
+    return run_in_fresh_process(function, *arguments, initializer=_load_caffe, initargs=(package, environment))
 
 
-def _in_caffe(package: Path | None, environment: dict[str, str], function: Callable, *arguments):
+def _load_caffe(package: Path | None, environment: dict[str, str]) -> None:
     os.environ |= environment | {"GLOG_minloglevel": "2"}  # read by Caffe's libraries, which are not loaded yet
     if package:
         sys.path.insert(0, str(package))
     definitions.import_caffe().set_mode_cpu()
-    return function(*arguments)
 
 
 def put_images(net, number: int) -> None:
@@ -164,7 +166,7 @@ def train(name: str, folder: Path, iterations: int, rate: float, out: str) -> li
     return losses
 
 
-def way_apart(folder: Path, one: str, other: str) -> float:
+def relative_weight_distance(folder: Path, one: str, other: str) -> float:
     """Return |one - other| / |one - START|, by Euclidean norm, of all weights in files that `train` wrote.
 
     Batch norm's statistics are left out: their numbers are so large that they would hide the weights'.
@@ -180,3 +182,112 @@ def digest(file: Path) -> str:
     """Return a digest of the arrays in a file that `train` wrote."""
     with np.load(file) as arrays:
         return hashlib.sha256(b"".join(name.encode() + arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
+
+
+PASSES = {"TRAIN": "in training", "TEST": "deployed"}
+
+
+SAME_PASS = 1e-4
+"""Bound of the difference of an output or gradient: max |a - b| / max |a|."""
+
+
+ITERATIONS, REPEATED = 50, 10
+
+
+RATES = {"1": "at its rate", "0.01": "at a hundredth of it"}
+"""Factors of the solver's rate, as the JSON file names them."""
+
+
+TIMES_OWN = 10
+
+
+ALWAYS_ALLOWED = {"losses": 1e-5, "weights": 1e-2}
+"""Whatever stock Caffe on one thread does: on a machine with one core it does the same as on all."""
+
+
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def compare(net: str, folder: Path) -> dict:
+    """Return all differences of a net's passes and trainings. `folder` takes what the Caffes compute, up to 2 GB."""
+    in_caffe(STOCK, {}, make_weights, net, folder)
+    return {
+        "passes": {phase: compare_passes(net, phase, folder) for phase in PASSES},
+        "training": {factor: compare_training(net, float(factor), folder) for factor in RATES},
+        "repeated": [repeat(net, folder) for _ in range(2)],
+    }
+
+
+def compare_passes(net: str, phase: str, folder: Path) -> dict[str, dict]:
+    """Return the largest difference of each kind, which array has it, and of how many."""
+    in_caffe(STOCK, {}, write_pass, net, phase, folder)
+    found = in_caffe(None, {}, compare_pass, net, phase, folder)
+    return {
+        kind: {"largest": max(each.values()), "of": max(each, key=each.get), "arrays": len(each)}
+        for kind, each in found.items()
+    }
+
+
+def compare_training(net: str, factor: float, folder: Path) -> dict[str, dict]:
+    """Return how far trainings in our Caffe, and in stock Caffe on one thread, come from stock Caffe's; all losses."""
+    rate = factor * own_rate(net)
+    losses = {
+        who: in_caffe(package, threads, train, net, folder, ITERATIONS, rate, f"{who}.npz")
+        for who, package, threads in (("stock", STOCK, {}), ("one thread", STOCK, ONE_THREAD), ("ours", None, {}))
+    }
+    found = {
+        who: {
+            "losses": difference(np.array(losses["stock"]), np.array(losses[who])),
+            "weights": relative_weight_distance(folder, "stock.npz", f"{who}.npz"),
+        }
+        for who in ("ours", "one thread")
+    }
+    allowed = {what: max(TIMES_OWN * found["one thread"][what], least) for what, least in ALWAYS_ALLOWED.items()}
+    return found | {"allowed": allowed, "all losses": losses}
+
+
+def own_rate(net: str) -> float:
+    """Return the base_lr of a net's solver."""
+    return definitions.read_prototxt(definitions.solver_prototxt(net), "SolverParameter").base_lr
+
+
+def repeat(net: str, folder: Path) -> str:
+    """Return a digest of the weights that a short training in our Caffe ends with."""
+    in_caffe(None, {}, train, net, folder, REPEATED, own_rate(net), "repeated.npz")
+    return digest(folder / "repeated.npz")
+
+
+def outside(net: str, found: dict) -> list[str]:
+    """Return a line for each bound that a net's figures break."""
+    lines = [
+        f"{net}, {PASSES[phase]}: {kind} differ by {each['largest']:.1e} ({each['of']}); allowed are {SAME_PASS:g}"
+        for phase, kinds in found["passes"].items()
+        for kind, each in kinds.items()
+        if not each["largest"] <= SAME_PASS
+    ]
+    lines += [
+        f"{net}, {RATES[factor]}: {what} differ by {training['ours'][what]:.1e}; allowed are {bound:.1e}"
+        for factor, training in found["training"].items()
+        for what, bound in training["allowed"].items()
+        if not training["ours"][what] <= bound
+    ]
+    if len(set(found["repeated"])) > 1:
+        lines.append(f"{net}: {REPEATED} iterations in our Caffe, twice, end with different weights")
+    return lines
+
+
+def make_page(about: dict, figures: dict, broken: list[str]) -> str:
+    """Return the tables in Markdown."""
+    return render(
+        "same_caffe.md",
+        about=about,
+        figures=figures,
+        broken=broken,
+        batch=BATCH,
+        passes=PASSES,
+        same_pass=SAME_PASS,
+        rates=RATES,
+        iterations=ITERATIONS,
+        times_own=TIMES_OWN,
+        repeated=REPEATED,
+    )
