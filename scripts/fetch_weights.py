@@ -100,8 +100,7 @@ def download(url: str, part: Path) -> None:
 
 def sha1_of(path: Path) -> str:
     """Return a file's SHA1, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha1").hexdigest()
+    return hashlib.sha1(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

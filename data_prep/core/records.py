@@ -1,7 +1,6 @@
 """What every reader yields and every later step takes: a Mass, with its Box, on a Film.
 
 Readers (one a data source) turn case files into `Mass` records; split, crops and the LMDB writer know only these.
-Also the one kind of error that a user can cause, and how a script reports it.
 """
 
 from dataclasses import dataclass
@@ -11,11 +10,23 @@ import numpy as np
 
 LABELS = {"MALIGNANT": 1, "BENIGN": 0, "BENIGN_WITHOUT_CALLBACK": 0}
 """Class of each proven pathology, as the Datum stores it; a pathology that is not here is left out and listed."""
+SHORT = {"M": "MALIGNANT", "1": "MALIGNANT", "B": "BENIGN", "0": "BENIGN"}
+ACCEPTED = ", ".join((*LABELS, *SHORT))
+
+
+def pathology_of(text: str) -> str:
+    """Return a pathology's name in LABELS, whichever usual spelling it has; any other text as it is."""
+    word = "_".join(text.replace("_", " ").upper().split())
+    word = SHORT.get(word, word)
+    return word if word in LABELS else text
 
 
 def unproven(pathology: str) -> str:
     """Return the reason why a lesion of this pathology is left out, "" when it is proven."""
-    return "" if pathology in LABELS else f"pathology unproven or unknown: {pathology or 'none given'}"
+    if pathology in LABELS:
+        return ""
+    hint = "" if pathology.upper().startswith("UNPROVEN") else f" (accepted, in any case: {ACCEPTED})"
+    return f"pathology unproven or unknown: {pathology or 'none given'}{hint}"
 
 
 @dataclass(frozen=True)

@@ -208,12 +208,17 @@ def _open(folder: Path) -> lmdb.Environment:
 
 
 def key_of(index: int, mass_id: str, window: str = "") -> str:
-    """Return a record's key: its place in the shuffled order, its mass, and which augmented window it is."""
-    return f"{index:08d}_{mass_id}" + (f"_{window}" if window else "")
+    """Return a record's key: its place in the shuffled order, and its name."""
+    return f"{index:08d}_{record_name(mass_id, window)}"
+
+
+def record_name(mass_id: str, window: str) -> str:
+    """Return a record's name: its mass, and which augmented window it is ("" for the upright context)."""
+    return f"{mass_id}_{window}" if window else mass_id
 
 
 def name_of(key: str) -> str:
-    """Return what follows the number in a record's key: its mass and which augmented window it is."""
+    """Return the record's name in a key: what follows the number."""
     return key.partition("_")[2]
 
 

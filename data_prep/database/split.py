@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from data_prep.core.errors import InputError
+from data_prep.core.files import read_table
 from data_prep.core.records import Mass
 
 SHARE = 0.10  # of the masses, for validation and for test (paper: 80/10/10)
@@ -72,18 +73,15 @@ def read_split(path: Path, masses: Iterable[Mass]) -> dict[str, str]:
 
     Raises InputError when the file cannot be read as one, or a patient is missing from it or named twice.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give a CSV with the columns patient,split")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file, restval="")
-        if not {"patient", "split"} <= set(rows.fieldnames or ()):
-            raise InputError(f"{path}: not a split; its columns must be patient,split")
-        split: dict[str, str] = {}
-        for row in rows:
-            if row["split"] not in SPLITS:
-                raise InputError(f"{path}: patient {row['patient']} is in '{row['split']}'; use {', '.join(SPLITS)}")
-            if split.setdefault(row["patient"], row["split"]) != row["split"]:
-                raise InputError(f"{path}: patient {row['patient']} is in two sets; keep one line")
+    rows = read_table(path)
+    if not {"patient", "split"} <= rows[0].keys():
+        raise InputError(f"{path}: not a split; its columns must be patient,split")
+    split: dict[str, str] = {}
+    for row in rows:
+        if row["split"] not in SPLITS:
+            raise InputError(f"{path}: patient {row['patient']} is in '{row['split']}'; use {', '.join(SPLITS)}")
+        if split.setdefault(row["patient"], row["split"]) != row["split"]:
+            raise InputError(f"{path}: patient {row['patient']} is in two sets; keep one line")
     needed = {mass.patient for mass in masses}
     missing = sorted(needed - split.keys())
     if missing:

@@ -7,12 +7,12 @@ A case folder, as the University of South Florida ships it ("DDSM: Description o
     A_1975_1.LEFT_CC.OVERLAY   the radiologist's lesions in it, outlines as chain codes
 
 Real files are untidy: counts that disagree with what follows, blank lines, several lesion types for one outline; copies
-differ in upper and lower case, and some files were shipped as .gz. What can be understood is read; a lesion that cannot
-be used is yielded all the same, with the reason.
+differ in upper and lower case, some files were shipped as .gz, and the JPEG header of some films has rows and columns
+exchanged. What can be understood is read; a lesion that cannot be used is yielded all the same, with the reason.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import walk
-from data_prep.core.records import Box, Film, Mass, unproven
+from data_prep.core.records import Box, Film, Mass, pathology_of, unproven
 from data_prep.formats import ljpeg, optical_density
 
 # Column and row steps of the chain codes: 0 is up, then clockwise in steps of 45 degrees.
@@ -120,10 +120,17 @@ def masses(root: Path, each: Callable = map) -> list[Mass]:
 def load_film(film: Film) -> np.ndarray:
     """Decode one film to uint8 (rows, columns), calibrated to optical density, dense tissue bright."""
     grey = ljpeg.decode(film.path)
+    if grey.shape == (film.width, film.height):  # the header of some films has its two sizes exchanged, and no more
+        grey = grey.reshape(film.height, film.width)
     if grey.shape != (film.height, film.width):
         size = f"{grey.shape[0]} x {grey.shape[1]}"
         raise InputError(f"{film.path}: film is {size} but its .ics says {film.height} x {film.width}")
     return optical_density.grey_to_8bit(grey, film.scanner)
+
+
+def grey_levels(used: Iterable[Mass]) -> str:
+    """Return what the 8 bits of these masses' films are, for the manifest."""
+    return f"optical density {optical_density.OD_MAX} to {optical_density.OD_MIN}, by each scanner's calibration"
 
 
 def read_ics(path: Path) -> Case:
@@ -201,7 +208,7 @@ def _lines(path: Path) -> list[str]:
         if not path.is_file():
             raise InputError(f"{path}: missing")
         if path.suffix.lower() == ".gz":
-            raise InputError(f"{path}: packed; unpack it with gunzip")
+            raise InputError(f"{path}: compressed; gunzip it")
         if path.stat().st_size > LARGEST_TEXT:
             raise InputError(f"{path}: far too long for a DDSM text file")
         return path.read_text("latin-1").splitlines()
@@ -302,11 +309,13 @@ def _film(path: Path, case: Case | str, view: str) -> tuple[Film, str]:
         return film, f"no calibration for a {case.digitizer} digitizer at hospital {case.name[:1]}"
     if not path.is_file():
         return film, f"film missing: {path.name}"
+    if path.suffix.lower() == ".gz":
+        return film, f"unreadable film: {path} is compressed; gunzip it"
     try:
         rows, columns, _ = ljpeg.frame_size(path)
     except InputError as error:
         return film, f"unreadable film: {error}"
-    if (rows, columns) != (details.lines, details.pixels_per_line):
+    if (details.lines, details.pixels_per_line) not in ((rows, columns), (columns, rows)):
         sizes = f"{rows} x {columns}, .ics says {details.lines} x {details.pixels_per_line}"
         return film, f"film of another size: {path.name} is {sizes}"
     return film, ""
@@ -347,7 +356,7 @@ def _case_of(path: Path) -> Case:
 
 
 def _mass(abnormality: Abnormality, film: Film, reason: str, mass_id: str, patient: str, side: str, view: str) -> Mass:
-    pathology = abnormality.values.get("PATHOLOGY", "")
+    pathology = pathology_of(abnormality.values.get("PATHOLOGY", ""))
     box, box_reason = _box(abnormality.boundary, film)
     return Mass(
         mass_id=mass_id,
