@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from data_prep.core.errors import InputError
-from data_prep.database import manifest
 from scripts.evaluation import linear_probe
 from scripts.nets import definitions
-from tests import tiny_database
+from tests.helpers import databases
 
 SCRIPT = definitions.ROOT / "scripts" / "probe.py"
 
@@ -39,17 +38,14 @@ def test_what_only_tells_patients_apart_is_worth_nothing():
 
 
 def test_augmented_crops_are_refused(tmp_path):
-    data = tiny_database.make(tmp_path / "lmdb", train=2, val=2)
+    data = databases.write_counts(tmp_path / "lmdb", train=2, val=2)
     with pytest.raises(InputError, match="build the database with --no-aug"):
         linear_probe.read_masses(data, ["train"])
 
 
 @pytest.mark.slow
 def test_the_command_puts_starts_on_one_scale(tmp_path):
-    data = tiny_database.make(tmp_path / "lmdb", train=20, val=10, rotations=0)
-    ids = [f"M{split}{index}" for split, count in (("train", 20), ("val", 10)) for index in range(count)]
-    rows = "".join(f"{mass_id},{mass_id}\n" for mass_id in ids)
-    (data / manifest.CSV).write_text("mass_id,patient\n" + rows)
+    data = databases.write_counts(tmp_path / "lmdb", train=20, val=10, rotations=0)
     weights = tmp_path / "start.caffemodel"
     linear_probe.load_start("alexnet", None, seed=1).save(str(weights))
 
@@ -63,7 +59,7 @@ def test_the_command_puts_starts_on_one_scale(tmp_path):
     assert "30 masses of 30 patients (train, val)" in done.stdout
     random, same = (line.split("|")[2:4] for line in done.stdout.splitlines()[-2:])
     assert random == same and random[0].strip() == "256"  # the seed's weights, drawn or read
-    assert float(random[1].split()[0]) > 0.8  # class 1's disc is the larger
+    assert float(random[1].split()[0]) > 0.8  # the malignant masses' disc is the brighter
     assert "holds the convolutions of neither" in probe(baseline(tmp_path)).stderr
 
 
