@@ -5,6 +5,7 @@ result that a worker was sending when the kernel killed it for want of memory. H
 which ends with it.
 """
 
+import ctypes
 import signal
 import sys
 import traceback
@@ -22,6 +23,7 @@ from data_prep.core.errors import InputError
 
 # a fresh server process: forking this one, which may run Caffe's and OpenCV's threads, could deadlock
 CONTEXT = get_context("forkserver")
+PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
 @contextmanager
@@ -76,6 +78,11 @@ class _WorkerPool(ThreadPoolExecutor):
         for process, connection in self._workers:
             connection.close()
             process.join()
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process, a child just started, when its parent ends, however it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _start_worker() -> tuple[CONTEXT.Process, Connection]:
