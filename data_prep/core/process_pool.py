@@ -5,6 +5,7 @@ result that a worker was sending when the kernel killed it for lack of memory. H
 which ends with it.
 """
 
+import ctypes
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from data_prep.core.memory_limit import limited
 
 # a fresh server process: forking this one, which may run Caffe's and OpenCV's threads, could deadlock
 CONTEXT = get_context("forkserver")
+PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
 def run_in_fresh_process(function: Callable, *arguments, initializer: Callable | None = None, initargs: tuple = ()):
@@ -101,6 +103,11 @@ def _start_server() -> None:
         del os.environ["OPENBLAS_NUM_THREADS"]
         if before is not None:
             os.environ["OPENBLAS_NUM_THREADS"] = before
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process, a child just started, when its parent ends, however it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _start_worker() -> tuple[CONTEXT.Process, Connection]:

@@ -18,10 +18,10 @@ from typing import NamedTuple
 import cv2
 import lmdb
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
 from data_prep.core.errors import InputError
+from data_prep.core.protobuf import message_class
 
 # Caffe's messages that a database is made of: Datum, a record, and BlobProto, the mean. They have caffe.proto's names
 # and numbers, without the fields that BVLC's own tools leave empty here. Caffe's caffe_pb2 has the same, but importing
@@ -47,10 +47,7 @@ message_type {
   field { name: "data" number: 5 type: TYPE_FLOAT label: LABEL_REPEATED options { packed: true } }
 }
 """
-_POOL = descriptor_pool.DescriptorPool()  # not the default one, where Caffe's own messages have these names
-_POOL.Add(text_format.Parse(_SCHEMA, descriptor_pb2.FileDescriptorProto()))
-Datum = message_factory.GetMessageClass(_POOL.FindMessageTypeByName("caffe.Datum"))
-BlobProto = message_factory.GetMessageClass(_POOL.FindMessageTypeByName("caffe.BlobProto"))
+Datum, BlobProto = (message_class(_SCHEMA, f"caffe.{name}") for name in ("Datum", "BlobProto"))
 
 MEAN = "mean.binaryproto"
 BATCH = 25  # records a transaction: about a film, and few enough to hold in memory

@@ -162,7 +162,7 @@ def out(tmp_path):
 def started(server: Server, out: Path, *before: str) -> Iterator[subprocess.Popen]:
     """Starts the script as a user would, and sees that it ends; `before` are words in front of the command."""
     command = [*before, sys.executable, str(SCRIPT), "--out", str(out)]
-    command += ["--base", f"{server.url}/v4/", "--tables", f"{server.url}/tables"]
+    command += ["--nbia", f"{server.url}/v4/", "--tables", f"{server.url}/tables"]
     pipe = subprocess.PIPE
     environment = os.environ | {"NO_PROXY": "127.0.0.1"}
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
@@ -358,7 +358,7 @@ def test_what_is_no_list_of_series_is_an_error(listing, server, out):
     server.listing = listing
     status, _, stderr = fetch(server, out)
     assert (status, stderr.count("\n")) == (2, 1)
-    assert "try another --base" in stderr
+    assert "try another" in stderr and "--nbia" in stderr
 
 
 def test_a_series_cannot_be_named_like_a_path(server, out):
@@ -375,7 +375,7 @@ def test_a_server_that_is_not_there_is_one_line(out):
     status, _, stderr = fetch(gone, out)
     assert (status, stderr.count("\n")) == (2, 1)
     assert stderr.startswith(f"error: {gone.url}/tables/mass_case")
-    assert stderr.endswith("no answer, or cut off (ConnectionError); type the command again to go on\n")
+    assert "no answer, or cut off (ConnectionError); get it from https://www.cancerimagingarchive.net" in stderr
 
 
 def test_a_disk_too_small_is_seen_before_the_download(server, out):
