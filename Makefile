@@ -19,6 +19,9 @@ caffe-test:  ## Caffe's own tests on our Caffe, and the nets against stock Caffe
 container-test:  ## build the Dockerfile's images without Docker Engine and use them; as root, an hour on two cores
 	@scripts/install/container_test.sh
 
+system-test:  ## setup, tests and a small demo on a bare Debian of the other release; as root, an hour on two cores
+	@scripts/install/system_test.sh
+
 lint: setup  ## check the Python files' style
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -27,4 +30,4 @@ clean:  ## remove .venv and what tools left; keeps data, weights, runs and the c
 	rm -rf .venv .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help setup demo reproduce-quick test caffe-test container-test lint clean
+.PHONY: help setup demo reproduce-quick test caffe-test container-test system-test lint clean

@@ -4,7 +4,8 @@ train/ val/ test/    one LMDB each (lmdb_io.py)
 mean.binaryproto     per-pixel mean of the training set as Caffe's BlobProto, 1 x 3 x 227 x 227, 3 equal channels
 split.csv            patient,split
 manifest.csv         one row a lesion that was found: what and where it is, its set, or why it was left out
-manifest.json        source, options, seed, counts, versions and a digest of the content
+manifest.json        source, options, seed, versions, what the 8 bits are, the training set's histogram of grey levels
+                     (grey_levels.py), counts, and a digest of the content
 """
 
 import csv
@@ -81,5 +82,5 @@ def windows(row: dict[str, str], content: dict) -> list[context_crops.Window]:
 
 def window_of(key: str, row: dict[str, str], content: dict) -> context_crops.Window:
     """Return the window of one record, by its key; `row` is its mass's."""
-    names = {lmdb_io.name_of(lmdb_io.key_of(0, row["mass_id"], each.name)): each for each in windows(row, content)}
+    names = {lmdb_io.record_name(row["mass_id"], each.name): each for each in windows(row, content)}
     return names[lmdb_io.name_of(key)]

@@ -1,7 +1,7 @@
 """One film with masses marked on it, read and prepared exactly as build_lmdb.py does it for a whole set.
 
-A film's kind, the source whose reader is its own, follows from the file: "ddsm" for an .LJPEG, "cbis" for DICOM where
-the net learnt from CBIS-DDSM, "boxes" for any other image.
+A film's kind, the source whose reader is its own, follows from the file: "ddsm" for an .LJPEG, "cbis" for DICOM that
+says it is CBIS-DDSM's where the net learnt from that, "boxes" for any other image.
 """
 
 from pathlib import Path
@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.core.errors import InputError
+from data_prep.core.memory_limit import limited
 from data_prep.core.records import Box, Film, Mass, unproven
 from data_prep.formats import image_files
-from data_prep.sources import csv_boxes, ddsm
+from data_prep.sources import cbis_ddsm, csv_boxes, ddsm
 from data_prep.sources.registry import READERS
 
 
@@ -30,14 +31,16 @@ def kind_of(path: Path, source: str) -> str:
         raise InputError(f"{path}: no such film")
     if path.suffix.lower() == ".ljpeg":
         return "ddsm"
-    return "cbis" if source in ("cbis", "synthetic") and image_files.holds_dicom(path) else "boxes"
+    return "cbis" if source in ("cbis", "synthetic") and cbis_ddsm.holds(path) else "boxes"
 
 
+@limited()
 def load(film: Film, kind: str) -> np.ndarray:
     """Return a film as uint8 (rows, columns), as the databases' crops are cut from it."""
     return READERS[kind].load_film(film)
 
 
+@limited()
 def by_overlay(path: Path, kind: str, overlay: Path) -> tuple[Film, list[Marked], dict[str, str]]:
     """Return a DDSM film, the masses that its .OVERLAY outlines, and by name why other lesions in it are none.
 
@@ -53,6 +56,7 @@ def by_overlay(path: Path, kind: str, overlay: Path) -> tuple[Film, list[Marked]
     return ddsm.film_of(path), [_outlined(mass) for mass in found], left_out
 
 
+@limited()
 def by_row(path: Path, kind: str, row: dict[str, str]) -> tuple[Film, list[Marked]]:
     """Return a film and the one mass marked on it by a row of csv_boxes.py (x, y, width, height, or mask).
 

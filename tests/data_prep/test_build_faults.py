@@ -10,7 +10,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -211,9 +210,8 @@ def test_an_lmdb_begun_on_a_full_disk_is_one_clear_line(tmp_path):
 @pytest.mark.parametrize("most", [5_000, 1_000_000, 7_000_000])
 def test_a_write_that_fails_is_one_clear_line(films, tmp_path, most):
     """Files may grow to `most` bytes: too few for an empty LMDB, for the first commit, for the training set."""
-    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (most, most))
     out = tmp_path / "lmdb"
-    check_one_line(*finish(start(films, out, preexec_fn=limit)), "free some space", out)
+    check_one_line(*finish(start(films, out, prefix=["prlimit", f"--fsize={most}"])), "free some space", out)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

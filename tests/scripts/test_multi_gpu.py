@@ -224,7 +224,7 @@ def test_run_goes_on_with_another_number_of_gpus_where_its_parts_allow_it(root):
         status, _, err = train(*GOOGLENET, "--out", "runs/x", "--resume", "--gpu", gpus, *more)
         assert status == 2
         assert len(err.splitlines()) == 1
-        assert "begun with batches in 2 part(s)" in err
+        assert "began with batches in 2 part(s)" in err
     status, out, err = train(*GOOGLENET, "--out", "runs/x", "--resume", "--gpu", "0")
     assert status == 0, err
     assert out.startswith("runs/x: going on after iteration 1 of 2")
