@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from tests.test_onnx_weights import arrays_of, graph
 
 from data_prep.core import download
 from data_prep.core.errors import InputError, run
@@ -18,6 +17,7 @@ from scripts.nets import caffemodel, imagenet_weights
 from scripts.nets.imagenet_weights import File
 from tests.helpers import random_nets
 from tests.helpers.servers import serving
+from tests.scripts.test_imagenet_weights import arrays_of, graph
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several chunks
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
