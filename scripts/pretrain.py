@@ -50,17 +50,20 @@ def main() -> None:
     settings, provenance = new_settings(args), describe(args.gpu)
     folder = out.with_suffix(".run")
     device.set_mode(args.gpu)
-    if (folder / run_files.JSON).exists():
-        begun, content = run_folder.read_run(folder)
-        if begun != settings:
-            raise InputError(
-                f"{folder}: was begun with other options; remove it (rm -r {folder}) or give another --out"
-            )
-        provenance |= {"command": content["command"]}
-    else:
-        run_folder.create(folder, settings, provenance, fractal_pretraining.derive(args.net, categories), SOLVER)
+    folder.mkdir(parents=True, exist_ok=True)
     with run_folder.locked(folder):
-        done, progress = snapshots.newest_whole(folder)
+        own = fractal_pretraining.derive(args.net, categories), SOLVER
+        done, progress = 0, snapshots.Progress()
+        if (folder / run_files.JSON).exists():
+            begun, content = run_folder.read_run(folder, *own)
+            if begun != settings:
+                raise InputError(
+                    f"{folder}: was begun with other options; remove it (rm -r {folder}) or give another --out"
+                )
+            provenance |= {"command": content["command"]}
+            done, progress = snapshots.newest_whole(folder, saved=content.get("iteration", 0))
+        else:
+            run_folder.create(folder, settings, provenance, *own)
         if done < settings.iterations:
             loop.train(loop.Training(folder, settings, provenance, command(), done, progress))
         finish(folder, settings, categories, out)
@@ -113,7 +116,7 @@ def finish(folder: Path, settings: Settings, categories: int, out: Path) -> None
     train_val = definitions.read_prototxt(folder / run_folder.TRAIN_VAL)
     whole = recalibrate(train_val, weights, Path(settings.data), settings.seed)
     folded = batch_norm.fold(whole, out.stem).SerializeToString()
-    _, content = run_folder.read_run(folder)
+    content = run_files.read_run(folder)
     result = {
         "categories": categories,
         "val_accuracy": run_files.read_log(folder)[-1]["val_accuracy"],
