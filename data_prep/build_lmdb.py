@@ -137,10 +137,15 @@ def build(
     manifest.write_csv(folder, masses, split)
     table = build_summary.counts(used, split, {name: len(written.fingerprints[name]) for name in SPLITS})
     account = build_summary.account(masses)
-    digest = lmdb_writer.digest(written.fingerprints)
-    content = {"counts": table, "account": account, "digest": digest}
-    content["ties"] = {name: manifest.ties(folder, name) for name in SPLITS}
-    manifest.write_json(folder, describe(args, recipe) | content)
+    found = {
+        "grey_levels": READERS[args.source].grey_levels(used),
+        "histogram": written.histogram.tolist(),
+        "counts": table,
+        "account": account,
+        "digest": lmdb_writer.digest(written.fingerprints),
+        "ties": {name: manifest.ties(folder, name) for name in SPLITS},
+    }
+    manifest.write_json(folder, describe(args, recipe) | found)
     return table, account
 
 

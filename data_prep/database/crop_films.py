@@ -8,9 +8,9 @@ from itertools import islice
 import numpy as np
 
 from data_prep.core.errors import InputError, one_line
-from data_prep.core.memory_limit import blaming
+from data_prep.core.memory_limit import blaming, limited
 from data_prep.core.records import Box, Film
-from data_prep.database import context_crops
+from data_prep.database import context_crops, grey_levels
 from data_prep.database.lmdb_io import Packed, Record, key_of, pack
 
 FILMS_IN_FLIGHT = 2  # a worker: one being cut, one waiting; bounds memory whatever the size of the set
@@ -42,14 +42,16 @@ class FilmJob:
 
 @dataclass(frozen=True)
 class CutFilm:
-    """What came of a FilmJob: records ready to write and the sum of their pixels, or why the film was unreadable."""
+    """What came of a FilmJob: records ready to write, the sum of their pixels and their histogram, or a problem."""
 
     film: Film
     packed: list[Packed]
     pixel_sum: np.ndarray
+    histogram: np.ndarray
     problem: str = ""
 
 
+@limited()
 def cut_film(job: FilmJob) -> CutFilm:
     """Load one film and cut its masses; whatever fails in that is the film's problem, but for the machine's limits."""
     try:
@@ -61,11 +63,16 @@ def cut_film(job: FilmJob) -> CutFilm:
         problem = str(error)
     except Exception as error:
         problem = f"{job.film.path}: cannot be cut ({type(error).__name__}: {one_line(error)})"
-    return CutFilm(job.film, [], np.zeros((context_crops.SIZE, context_crops.SIZE), np.uint64), problem)
+    return CutFilm(job.film, [], *_nothing(), problem)
+
+
+def _nothing() -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixel sum and the histogram of no crop."""
+    return np.zeros((context_crops.SIZE, context_crops.SIZE), np.uint64), np.zeros(grey_levels.BINS, np.int64)
 
 
 def _cut(job: FilmJob) -> CutFilm:
-    pixel_sum = np.zeros((context_crops.SIZE, context_crops.SIZE), np.uint64)
+    pixel_sum, histogram = _nothing()
     image = job.load(job.film)
     packed = []
     for mass in job.masses:
@@ -73,8 +80,9 @@ def _cut(job: FilmJob) -> CutFilm:
         for place, window in zip(mass.places, windows, strict=True):
             crop = context_crops.warp(image, job.film, window)
             pixel_sum += crop
+            histogram += grey_levels.histogram(crop)
             packed.append(pack(Record(key_of(place, mass.mass_id, window.name), mass.label, crop)))
-    return CutFilm(job.film, packed, pixel_sum)
+    return CutFilm(job.film, packed, pixel_sum, histogram)
 
 
 def cut_films(pool: Executor, jobs: Iterable[FilmJob], workers: int) -> Iterator[CutFilm]:

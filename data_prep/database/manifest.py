@@ -4,7 +4,8 @@ train/ val/ test/    one LMDB each (lmdb_io.py)
 mean.binaryproto     per-pixel mean of the training set as Caffe's BlobProto, 1 x 3 x 227 x 227, 3 equal channels
 split.csv            patient,split
 manifest.csv         one row a lesion that was found: what and where it is, its set, or why it was left out
-manifest.json        source, options, seed, counts, versions and a digest of the content
+manifest.json        source, options, seed, versions, what the 8 bits are, the training set's histogram of grey levels
+                     (grey_levels.py), counts, and a digest of the content
 """
 
 import csv
@@ -22,9 +23,8 @@ JSON = "manifest.json"
 CSV = "manifest.csv"
 DEFAULT = Path("data/lmdb")
 """The database that the hand-written prototxt files name, so what a `caffe train` typed by hand trains on."""
-SOURCES = ("ddsm", "cbis", "boxes", "synthetic", "fractals")
-KEYS = {"source": str, "digest": str}
-RECIPE = {"context": str, "rotations": int, "crops": int, "seed": int}  # of masses' crops
+SOURCES = ("ddsm", "cbis", "boxes", "synthetic")
+KEYS = {"source": str, "digest": str, "context": str, "rotations": int, "crops": int, "seed": int}
 MOST_CROPS = 10_000  # of a mass
 TIED = 8  # records whose fingerprints tie an LMDB to its manifest; the audit compares all of them
 CORNERS = ("x0", "y0", "x1", "y1")
@@ -60,10 +60,8 @@ def read_json(folder: Path) -> dict:
     content = files.read_json(path, KEYS)
     if content["source"] not in SOURCES:
         raise InputError(f"{path}: source is {content['source']!r}, not one of {', '.join(SOURCES)}")
-    if content["source"] != "fractals":
-        files.read_json(path, RECIPE)
-        if content["context"] not in context_crops.CONTEXTS or content["rotations"] * content["crops"] > MOST_CROPS:
-            raise InputError(f"{path}: damaged: no database has {[content[name] for name in RECIPE]}")
+    if content["context"] not in context_crops.CONTEXTS or content["rotations"] * content["crops"] > MOST_CROPS:
+        raise InputError(f"{path}: damaged: no database has {[content[name] for name in KEYS]}")
     return content
 
 

@@ -21,7 +21,7 @@ Columns of the CSV, one row a mass (other columns are ignored):
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path, PurePath
 from statistics import median
@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import read_table
-from data_prep.core.memory_limit import blaming
+from data_prep.core.memory_limit import blaming, limited
 from data_prep.core.records import Box, Film, Mass, unproven
 from data_prep.formats import image_files
 from data_prep.formats.mask_box import mask_box
@@ -59,6 +59,11 @@ def masses(csv_path: Path, each: Callable = map) -> list[Mass]:
 def load_film(film: Film) -> np.ndarray:
     """Return one image as uint8 (rows, columns)."""
     return image_files.film(film.path)
+
+
+def grey_levels(used: Iterable[Mass]) -> str:
+    """Return what the 8 bits of films are, for the manifest."""
+    return "8-bit films as they are; deeper ones, and DICOM as its header shows it, from darkest to brightest pixel"
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -105,6 +110,7 @@ def _given_film_size(row: dict[str, str]) -> tuple[int, int] | None:
     return (width, height) if min(width, height) > 0 else None
 
 
+@limited()
 def _mass(folder: Path, usual: tuple[int, int] | None, job: Job) -> Mass:
     row, mass_id, number = job
     film, box, reason = marked(folder, row, usual)

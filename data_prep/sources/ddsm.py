@@ -12,7 +12,7 @@ exchanged. What can be understood is read; a lesion that cannot be used is yield
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import walk
+from data_prep.core.memory_limit import limited
 from data_prep.core.records import Box, Film, Mass, pathology_of, unproven
 from data_prep.formats import ljpeg, optical_density
 
@@ -126,6 +127,11 @@ def load_film(film: Film) -> np.ndarray:
         size = f"{grey.shape[0]} x {grey.shape[1]}"
         raise InputError(f"{film.path}: film is {size} but its .ics says {film.height} x {film.width}")
     return optical_density.grey_to_8bit(grey, film.scanner)
+
+
+def grey_levels(used: Iterable[Mass]) -> str:
+    """Return what the 8 bits of these masses' films are, for the manifest."""
+    return f"optical density {optical_density.OD_MAX} to {optical_density.OD_MIN}, by each scanner's calibration"
 
 
 def read_ics(path: Path) -> Case:
@@ -245,6 +251,7 @@ def case_folders(root: Path) -> list[tuple[Path, list[str]]]:
     return [(folder, names) for folder, names in walk(root) if any(map(case_file.search, names))]
 
 
+@limited()
 def _case_masses(job: tuple[Path, list[str]]) -> list[Mass]:
     """Return the lesions of the cases in one folder (DDSM has one case a folder, but copies differ)."""
     folder, names = job

@@ -27,6 +27,7 @@ def read_run(folder: Path) -> dict:
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
-    """Return the rows of a run's log.csv, one per evaluation; InputError if damaged."""
+    """Return the rows of a run's log.csv, one per evaluation, without empty fields; InputError if damaged."""
     path = folder / LOG
-    return [numbers(path, row, **dict.fromkeys(COLUMNS, float)) for row in read_rows(path, COLUMNS)]
+    rows = read_rows(path, COLUMNS)
+    return [numbers(path, row, **{name: float for name in COLUMNS if row[name]}) for row in rows]
