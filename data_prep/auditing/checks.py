@@ -84,7 +84,7 @@ def read(folder: Path) -> Database:
 def expected_records(rows: dict[str, dict[str, str]], split: str, content: dict) -> dict[str, tuple[str, Window]]:
     """Return the records that a split should hold, by name: mass_id and core."""
     return {
-        name_of(lmdb_io.key_of(0, mass_id, window.name)): (
+        lmdb_io.record_name(mass_id, window.name): (
             mass_id,
             near_duplicates.core(window, manifest.box_of(row), content["context"]),
         )

@@ -1,29 +1,41 @@
-"""Worker processes for films, as many as there are cores: one pool that survives neither its work nor its parent.
+"""Processes of our own: a pool of workers for films that ends with its parent, and a fresh process for one function.
 
 The workers of concurrent.futures' own process pool share one pipe, and its reader waits for ever for the rest of a
-result that a worker was sending when the kernel killed it for want of memory. Here each worker has a pipe of its own,
+result that a worker was sending when the kernel killed it for lack of memory. Here each worker has a pipe of its own,
 which ends with it.
 """
 
 import ctypes
+import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection
+from multiprocessing.pool import ExceptionWithTraceback
 from queue import SimpleQueue
 
 import cv2
 
 from data_prep.core.errors import InputError
+from data_prep.core.memory_limit import limited
 
 # a fresh server process: forking this one, which may run Caffe's and OpenCV's threads, could deadlock
 CONTEXT = get_context("forkserver")
 PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
+
+
+def run_in_fresh_process(function: Callable, *arguments, initializer: Callable | None = None, initargs: tuple = ()):
+    """Return a function's result from a new process, which `initializer` may prepare.
+
+    Nothing that this process has loaded or set is in it, and what the function leaves behind ends with it.
+    BrokenProcessPool when it dies.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer, initargs) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 @contextmanager
@@ -38,7 +50,7 @@ def worker_pool(workers: int) -> Iterator[Executor]:
         with _WorkerPool(workers) as pool:
             yield pool
     except BrokenProcessPool:
-        raise InputError("a worker process died, perhaps for want of memory; try again with fewer --workers") from None
+        raise InputError("a worker process died, perhaps for lack of memory; try again with fewer --workers") from None
     except (MemoryError, cv2.error) as error:
         if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
             raise
@@ -52,6 +64,7 @@ class _WorkerPool(ThreadPoolExecutor):
         super().__init__(workers)
         # imported once, by the server: its workers share the memory, and begin at once
         CONTEXT.set_forkserver_preload([name for name in sys.modules if name.startswith("data_prep.")])
+        _start_server()
         self._workers = [_start_worker() for _ in range(workers)]
         self._idle: SimpleQueue[Connection] = SimpleQueue()
         for _, connection in self._workers:
@@ -85,6 +98,18 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _start_server() -> None:
+    """Start the server, where there is none yet, with one thread: NumPy's BLAS would start a thread for each core."""
+    before = os.environ.get("OPENBLAS_NUM_THREADS")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ["OPENBLAS_NUM_THREADS"]
+        if before is not None:
+            os.environ["OPENBLAS_NUM_THREADS"] = before
+
+
 def _start_worker() -> tuple[CONTEXT.Process, Connection]:
     ours, its = CONTEXT.Pipe()
     process = CONTEXT.Process(target=_work, args=(its,), daemon=True)
@@ -107,7 +132,7 @@ def _work(connection: Connection) -> None:
 
 def _outcome(function: Callable, args: tuple) -> tuple[object, Exception | None]:
     try:
-        return function(*args), None
+        with limited():
+            return function(*args), None
     except Exception as error:
-        error.add_note(f"in a worker process:\n{traceback.format_exc()}")
-        return None, error
+        return None, ExceptionWithTraceback(error, error.__traceback__)

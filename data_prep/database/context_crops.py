@@ -58,7 +58,7 @@ class Recipe(NamedTuple):
         """Whether the masses of a split are augmented: those of the training set, if any are."""
         return split == "train" and self.rotations > 0
 
-    def records_a_mass(self, split: str) -> int:
+    def records_per_mass(self, split: str) -> int:
         """Return how many windows of a mass of this split there are."""
         return self.rotations * self.crops if self.augments(split) else 1
 

@@ -82,5 +82,5 @@ def windows(row: dict[str, str], content: dict) -> list[context_crops.Window]:
 
 def window_of(key: str, row: dict[str, str], content: dict) -> context_crops.Window:
     """Return the window of one record, by its key; `row` is its mass's."""
-    names = {lmdb_io.name_of(lmdb_io.key_of(0, row["mass_id"], each.name)): each for each in windows(row, content)}
+    names = {lmdb_io.record_name(row["mass_id"], each.name): each for each in windows(row, content)}
     return names[lmdb_io.name_of(key)]

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from data_prep.core.download import download
 from data_prep.core.errors import InputError
-from data_prep.core.files import UNFINISHED, lock
+from data_prep.core.files import UNFINISHED, lock, make_empty
 from data_prep.sources import idc_client, nbia_client
 from data_prep.sources.cbis_ddsm import NAME
 from data_prep.sources.nbia_client import Series
@@ -99,11 +99,12 @@ def working_folder(out: Path) -> Iterator[Path]:
         raise InputError(f"{out}: another process is fetching into it; wait for it to end") from None
     working = out / UNFINISHED
     try:
-        shutil.rmtree(working, ignore_errors=True)
-        working.mkdir()
-        yield working
+        make_empty(working)
+        try:
+            yield working
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
     finally:
-        shutil.rmtree(working, ignore_errors=True)
         os.close(held)
 
 

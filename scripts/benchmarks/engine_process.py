@@ -35,9 +35,9 @@ class Worker:
         path += filter(None, [os.environ.get("PYTHONPATH")])
         command = [sys.executable, "-m", "scripts.benchmarks.engine_process", engine]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
-        # In a group of its own, an interrupt from the keyboard reaches only the driver, which ends it.
+        # In a session of its own, an interrupt from the keyboard reaches only the driver, which ends it.
         self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
 
     def ask(self, method: str, *arguments):

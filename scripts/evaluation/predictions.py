@@ -38,7 +38,7 @@ def read_predictions(path: Path) -> Predictions:
         raise InputError(f"{path}: cannot be read ({error!r}); make it with python scripts/eval.py") from None
 
 
-def predict_split(chosen: selection.Chosen) -> Iterator[dict]:
+def predict_split(chosen: selection.EvaluationTarget) -> Iterator[dict]:
     """Yield a row of FIELDS for each record of the split, in key order; InputError when the net gives NaN."""
     about = manifest.read_csv(chosen.data)
     net = inference.load_deploy(chosen.net, chosen.weights, selection.BATCH)
@@ -52,8 +52,8 @@ def predict_split(chosen: selection.Chosen) -> Iterator[dict]:
 
 
 def name_of_weights(path: str | None) -> str:
-    """Return what weights a run started from: random, ImageNet, fractals, or the file's own name."""
+    """Return what weights a run started from: random, ImageNet, distilled, fractals, or the file's own name."""
     if path is None:
         return "random"
-    kinds = {"bvlc": "ImageNet", "fractal": "fractals"}
+    kinds = {"bvlc": "ImageNet", "distilled": "distilled", "fractal": "fractals"}
     return kinds.get(Path(path).name.partition("_")[0], Path(path).name)

@@ -79,7 +79,7 @@ run_pycaffe_tests() {
 # Writes what starts the GPU's tests, from anywhere: they read their files from the source's root, and their CUDA is
 # that of .venv.
 write_launcher() {
-    local site=$root/.venv/lib/python3.11/site-packages
+    local site=$root/.venv/$(site_packages)
     cat >"$build/run" <<END
 #!/usr/bin/env bash
 cd "$build/source"

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Makes .venv with BVLC Caffe and everything that the scripts and tests use, on Debian 12. `make setup` runs it.
+# Makes .venv with BVLC Caffe and everything that the scripts and tests use, on Debian or Ubuntu. `make setup` runs it.
 #
 #   setup.sh                     our Caffe for the CPU, into .venv; or anew the kind that .venv has already
 #   setup.sh --cuda [--cudnn] [--nccl]    a Caffe with GPU code, with cuDNN's layers, for several GPUs at once
 #   setup.sh --cpu               back to our Caffe for the CPU
 #   setup.sh --stock             and stock Caffe beside it, to compare with: PYTHONPATH=.venv/stock python imports it
+#   setup.sh --unknown-system    try it on a system on which nobody has tried it
 #
 #   CUDA_ARCH_BIN="80 90"        compile GPU code for these compute capabilities (default: this machine's GPUs, or all)
-#   PYTHON=/path/to/python3.11   the Python to use (default: python3, or /usr/bin/python3.11)
+#   PYTHON=/path/to/python3      the Python to use, of the version that the system's Boost.Python serves (default: python3
+#                                where it is of that version, or else /usr/bin/python3)
 #   CAFFE_SRC=DIR                build this checkout of BVLC Caffe in place of the pinned source
 #   CAFFE_PORTABLE=1             compile for any processor of this kind in place of this very one
 #
@@ -25,7 +27,11 @@ build=$cache/build
 tree=$build/tree
 log=$cache/setup.log
 stamp=$root/.venv/setup-stamp
+os_release=/etc/os-release
 doing=
+
+# ID and VERSION_ID in os-release of the systems that README.md beside this file describes.
+known_systems=("debian 12" "debian 13" "ubuntu 22.04" "ubuntu 24.04")
 
 # Compute capabilities that get machine code where this machine has no GPU: Turing (75) to Blackwell (120).
 all_archs="75 80 86 89 90 100 120"
@@ -145,6 +151,23 @@ tell_of_failure() {
     echo "error: \"$doing\" failed; the whole log is $log"
 } >&2
 
+# Prints this system's ID and VERSION_ID. Debian's unstable releases have no VERSION_ID.
+system() {
+    sed -nE 's/^(ID|VERSION_ID)="?([^"]*)"?$/\1 \2/p' "$os_release" 2>/dev/null | sort | cut -d " " -f 2 | paste -sd " "
+}
+
+# Refuses a system that is not known. Where a setup has succeeded before, nobody is asked again.
+need_known_system() {
+    local this known
+    this=$(system)
+    for known in "${known_systems[@]}"; do
+        [[ $this != "$known" ]] || return 0
+    done
+    known=$(printf ', %s' "${known_systems[@]}")
+    [[ -f $stamp ]] || die "${this:-a system without $os_release} is not among ${known:2}; setup needs apt, the packages of" \
+        "scripts/install/apt-packages.txt and a Python as in pyproject.toml; scripts/install/setup.sh --unknown-system tries it"
+}
+
 missing_packages() {
     comm -23 <(grep -v '^#' "$here/apt-packages.txt" | sort) \
         <(dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | sort -u)
@@ -156,7 +179,7 @@ install_packages() {
 }
 
 need_packages() {
-    command -v dpkg-query >/dev/null || die "this setup is for Debian 12: dpkg-query is not here"
+    command -v dpkg-query >/dev/null || die "this setup is for Debian and Ubuntu: dpkg-query is not here"
     local missing as_root=()
     mapfile -t missing < <(missing_packages)
     ((${#missing[@]})) || return 0
@@ -169,15 +192,24 @@ need_packages() {
 }
 
 # Prints the Python to use: the installed one itself, should the name lead to a virtual environment (perhaps our own,
-# about to be made anew) or to a pyenv shim. 3.11, since Debian 12 has Boost.Python for no other.
+# about to be made anew) or to a pyenv shim. It is of the version that the system's Boost.Python serves.
 find_python() {
-    local candidate candidates=(python3 /usr/bin/python3.11)
+    local served candidate candidates=(python3 /usr/bin/python3)
     [[ -z ${PYTHON:-} ]] || candidates=("$PYTHON")
+    served=(/usr/lib/*/libboost_python3*.so)
+    served=("${served[@]##*/libboost_python3}")
+    served=("${served[@]/#/3.}")
+    served=("${served[@]%.so}")
     for candidate in "${candidates[@]}"; do
-        "$candidate" -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit(1); print(sys._base_executable)' \
-            2>/dev/null && return
+        "$candidate" -c 'import sys; "%d.%d" % sys.version_info[:2] in sys.argv or sys.exit(1); print(sys._base_executable)' \
+            "${served[@]}" 2>/dev/null && return
     done
-    die "Python 3.11 is needed, and ${candidates[*]} is not; name one with PYTHON=/path/to/python3.11"
+    die "Boost.Python is for Python ${served[*]:-(none)} here, and ${candidates[*]} is another; name one with PYTHON="
+}
+
+# Prints where a virtual environment of $python keeps its packages, from its own folder.
+site_packages() {
+    "$python" -c 'import sys; print("lib/python%d.%d/site-packages" % sys.version_info[:2])'
 }
 
 # Prints a digest of Caffe's source: of the pinned archive, or of every file of CAFFE_SRC.
@@ -197,6 +229,7 @@ caffe_key() {
         source_digest
         cat "${patches[@]}" "$here"/cmake/*.cmake "$here/pack_wheel.py"
         declare -f get_source patch_source configure build_caffe
+        system
         [[ -z ${cuda_files[*]} ]] || { declare -f get_toolkit && cat "${cuda_files[@]}" "$here/cuda/toolkit.txt"; }
         echo "${cmake_options[@]}" "${compile_flags[@]}" "$run_path"
         c++ "${compile_flags[@]}" -Q --help=target
@@ -212,7 +245,7 @@ make_venv() {
     printf '%s\n' "${kind[*]}" "$archs" >"$root/.venv/caffe-kind"
     "${pip[@]}" install -r "$root/requirements.txt" -r "$root/requirements-dev.txt"
     "${pip[@]}" install --no-deps --require-hashes -r "$here/ljpeg.txt"
-    chmod +x "$root"/.venv/lib/python3.11/site-packages/ljpeg/jpegdir/jpeg_static
+    chmod +x "$root/.venv/$(site_packages)/ljpeg/jpegdir/jpeg_static"
     "${pip[@]}" install --no-deps --no-build-isolation -e "$root"
     [[ -z ${cuda_files[*]} ]] || "${pip[@]}" install --no-deps "${cuda_files[@]/#/-r}"
 }
@@ -261,8 +294,10 @@ patch_source() {
 # - --as-needed leaves out what is named and not used.
 # Options given to it come after all others.
 configure() {
-    local boost_python python_include from_bin='$ORIGIN/../lib/python3.11/site-packages'
-    boost_python=/usr/lib/$(c++ -print-multiarch)/libboost_python311.so
+    local boost_python python_include from_bin
+    from_bin="\$ORIGIN/../$(site_packages)"
+    boost_python=$("$python" -c 'import sys; print("libboost_python%d%d.so" % sys.version_info[:2])')
+    boost_python=/usr/lib/$(c++ -print-multiarch)/$boost_python
     python_include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
     cmake -G Ninja -S "$build/source" -B "$tree" "${cmake_options[@]}" \
         -DCMAKE_MODULE_PATH="$here/cmake" -DCMAKE_CXX_FLAGS="${compile_flags[*]} -ffile-prefix-map=$build/=" \
@@ -327,10 +362,11 @@ set_up_stock() {
 }
 
 main() {
-    local option options=() stock=
+    local option options=() stock= unknown=
     for option; do
         case $option in
             --stock) stock=1 ;;
+            --unknown-system) unknown=1 ;;
             --cpu | --cuda | --cudnn | --nccl) options+=("$option") ;;
             *) die "$option: no such option; see the first lines of setup.sh" ;;
         esac
@@ -345,6 +381,7 @@ main() {
     flock -n 9 || { echo "Waiting for another setup to end" && flock 9; }
     trap tell_of_failure EXIT
 
+    [[ -n $unknown ]] || need_known_system
     need_packages
     python=$(find_python)
     pip=("$root/.venv/bin/python" -m pip --disable-pip-version-check --no-input)

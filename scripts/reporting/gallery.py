@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep.core.files import whole_file
+from data_prep.core.files import atomic_write
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import plots, selection
 from scripts.evaluation.saliency_maps import explain
@@ -24,7 +24,7 @@ SEEN = 224  # pixels shown of each side: what the smallest input of the nets see
 TILE = 112
 
 
-def tiles(chosen: selection.Chosen) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
+def tiles(chosen: selection.EvaluationTarget) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
     """Yield for each mass, by its id, a row of FIELDS, its crop and its map, (TILE, TILE) uint8 each.
 
     A mass stands for its first record.
@@ -90,9 +90,9 @@ def write(out: Path, rows: list[dict], sheets: dict[str, np.ndarray]) -> None:
     """Write the sheets, then the index, which is absent while they are replaced."""
     (out / INDEX).unlink(missing_ok=True)
     for name, pixels in sheets.items():
-        with whole_file(out / f"{name}.webp") as path:
+        with atomic_write(out / f"{name}.webp") as path:
             Image.fromarray(pixels).save(path, "WEBP", quality=SHEETS[name], method=6)
-    with whole_file(out / INDEX) as path, path.open("w", newline="") as file:
+    with atomic_write(out / INDEX) as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -1,16 +1,18 @@
 """The training loop round Caffe's solver: progress, evaluation, snapshots, and resuming to the bit."""
 
+import math
 import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import write_json
+from scripts.evaluation import run_files
 from scripts.nets import definitions
 from scripts.training import run_folder, snapshots
 from scripts.training.settings import Settings
@@ -21,41 +23,51 @@ SNAPSHOT_SECONDS = 60  # at least, between two: AlexNet's take a second or two, 
 DIVERGED = 87.3  # Caffe's softmax loss cannot exceed -log(FLT_MIN) = 87.3365: every answer certain, and wrong
 
 
-def train(
-    folder: Path,
-    settings: Settings,
-    about: dict,
-    done: int,
-    progress: Progress,
-    again: str,
-    join: Callable | None = None,
-) -> None:
-    """Train from the snapshot after `done` iterations (0: the start) to the end.
+@dataclass
+class Training:
+    """A run to train to its end, from the snapshot after `done` iterations (0: from the start).
 
-    `join` (multi_gpu.py) makes of the solver a function that takes an iteration on all GPUs, as stepper() does on
-    one. SystemExit after a stop signal, with the command `again`, which goes on, on stderr.
+    `progress` is that snapshot's. `provenance` is what run.json says of code and machine, and `resume_command` what a
+    user types to go on after a stop.
+    """
+
+    folder: Path
+    settings: Settings
+    provenance: dict
+    resume_command: str
+    done: int
+    progress: Progress
+
+
+def train(run: Training, join: Callable | None = None) -> None:
+    """Train a run to its end.
+
+    `join` (multi_gpu.py) returns a function that takes an iteration on all GPUs, as stepper() does for one. After a
+    stop signal SystemExit, with the command to go on on stderr.
     """
     stop = stop_signals()
-    solver = open_solver(folder, done)
-    snapshots.check_space(solver, folder)
-    snapshots.remove_after(folder, done)
-    run_folder.trim_log(folder, done)
-    if done:
-        print(f"{folder}: going on after iteration {done} of {settings.iterations}", flush=True)
-    step = (join or stepper)(solver, settings)
-    replay_data(solver, settings, done, stop)
-
-    def save() -> None:
-        snapshots.save(solver, folder, progress)
-        state = {"iteration": solver.iter, "seconds": round(progress.seconds, 1)}
-        write_json(folder / "run.json", asdict(settings) | about | state)
-
-    iterate(step, solver, folder, settings, progress, save, stop)
-    if solver.iter < settings.iterations:
-        if solver.iter > done:
-            save()
-        print(f"stopped after iteration {solver.iter} of {settings.iterations}; to go on: {again}", file=sys.stderr)
+    solver = open_solver(run.folder, run.done)
+    snapshots.check_space(solver, run.folder)
+    snapshots.remove_after(run.folder, run.done)
+    run_folder.trim_log(run.folder, run.done)
+    iterations = run.settings.iterations
+    if run.done:
+        print(f"{run.folder}: going on after iteration {run.done} of {iterations}", flush=True)
+    step = (join or stepper)(solver, run.settings)
+    replay_data(solver, run.settings, run.done, stop)
+    iterate(run, solver, step, stop)
+    if solver.iter < iterations:
+        if solver.iter > run.done:
+            save(run, solver)
+        print(f"stopped after iteration {solver.iter} of {iterations}; to go on: {run.resume_command}", file=sys.stderr)
         sys.exit(128 + stop[0])
+
+
+def save(run: Training, solver) -> None:
+    """Write a snapshot, then how far the run is to its run.json."""
+    snapshots.save(solver, run.folder, run.progress)
+    state = {"iteration": solver.iter, "seconds": round(run.progress.seconds, 1)}
+    write_json(run.folder / run_files.JSON, asdict(run.settings) | run.provenance | state)
 
 
 def stop_signals() -> list[int]:
@@ -76,13 +88,12 @@ def open_solver(folder: Path, done: int):
     return solver
 
 
-def iterate(
-    step: Callable, solver, folder: Path, settings: Settings, progress: Progress, save: Callable, stop: list[int]
-) -> None:
+def iterate(run: Training, solver, step: Callable[[], tuple[float, float]], stop: list[int]) -> None:
     """Take the remaining iterations, evaluating, logging and saving on the way; return early after a stop signal.
 
     InputError when the training has diverged.
     """
+    settings, progress = run.settings, run.progress
     began = time.monotonic() - progress.seconds
     saved = time.monotonic()
     size = {"total": settings.iterations * settings.batch, "initial": solver.iter * settings.batch}
@@ -96,31 +107,36 @@ def iterate(
                 )
             progress.add(loss, accuracy)
             progress.seconds = time.monotonic() - began
-            shown |= {"loss": f"{loss:.3f}", "accuracy": f"{accuracy:.2f}"}
+            shown["loss"] = f"{loss:.3f}"
+            if not math.isnan(accuracy):
+                shown["accuracy"] = f"{accuracy:.2f}"
             if settings.evaluated_at(solver.iter):
                 row = evaluate(solver, settings, progress)
-                run_folder.add_row(folder, row)
+                run_folder.add_row(run.folder, row)
                 progress.start_row()
-                shown["validation"] = f"{row['val_accuracy']:.3f}"
+                shown["validation"] = f"{row.get('val_accuracy', row['val_loss']):.3f}"
                 if bar.disable:
                     print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
                 if time.monotonic() - saved > SNAPSHOT_SECONDS or solver.iter == settings.iterations:
-                    save()
+                    save(run, solver)
                     saved = time.monotonic()
             bar.set_postfix(shown, refresh=False)
             bar.update(settings.batch)
 
 
 def stepper(solver, settings: Settings) -> Callable[[], tuple[float, float]]:
-    """Return a function that takes one iteration, and returns the mean loss and accuracy of its passes."""
+    """Return a function that takes one iteration, and returns the mean loss and accuracy of its passes.
+
+    The accuracy is NaN where the net has none: one that is distilled tells no classes apart.
+    """
     caffe = definitions.import_caffe()
-    loss, accuracy = (solver.net.blobs[name] for name in ("loss", "accuracy"))
+    loss, accuracy = (solver.net.blobs.get(name) for name in ("loss", "accuracy"))
     last = len(solver.net.layers) - 1
     passes: list[tuple[float, float]] = []
 
     def note(layer: int) -> None:
         if layer == last:
-            passes.append((float(loss.data), float(accuracy.data)))
+            passes.append((float(loss.data), float(accuracy.data) if accuracy else math.nan))
 
     solver.net.after_forward(note)
     # Dropout draws from Caffe's global generator, whose state no snapshot holds. Seeded before each iteration, its
@@ -154,8 +170,10 @@ def evaluate(solver, settings: Settings, progress: Progress) -> dict:
         "train_loss": progress.loss / progress.iterations,
         "train_accuracy": progress.accuracy / progress.iterations,
         "val_loss": sum(output["loss"] for output in outputs) / batches,
-        "val_accuracy": sum(output["accuracy"] for output in outputs) / batches,
+        "val_accuracy": sum(output.get("accuracy", math.nan) for output in outputs) / batches,
     }
+    if "accuracy" not in net.blobs:
+        del row["train_accuracy"], row["val_accuracy"]
     return {name: round(value, 6) for name, value in row.items()} | {"seconds": round(progress.seconds, 1)}
 
 
@@ -168,8 +186,9 @@ def replay_data(solver, settings: Settings, iterations: int, stop: list[int]) ->
     """
     caffe = definitions.import_caffe()
     passes = iterations * settings.parts // caffe.solver_count()
+    *_, last = (name for name, layer in solver.net.layer_dict.items() if layer.type == "Data")
     quiet = True if caffe.solver_rank() else None  # None: quiet where there is no terminal
     for _ in tqdm(range(passes), desc="reading up to there", unit="batch", disable=quiet):
         if stop:
             return
-        solver.net.forward(end="data")
+        solver.net.forward(end=last)

@@ -9,7 +9,6 @@ Caffe alone can train from the two prototxt files as well: caffe train -solver r
 """
 
 import csv
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +17,14 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import lock_file, whole_file, write_json
+from data_prep.core.files import atomic_write, lock_file, write_json
+from data_prep.core.provenance import command, commit, hardware, versions
+from scripts.evaluation import run_files
 from scripts.nets import definitions
 from scripts.training.settings import Settings
 
 COLUMNS = ("iteration", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
-BEFORE = {"parts": 1, "augmented": True}  # of runs begun when batches were never divided and images always mirrored
 TRAIN_VAL, SOLVER = "train_val.prototxt", "solver.prototxt"
 
 
@@ -42,13 +41,13 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def create(folder: Path, settings: Settings, about: dict, train_val=None, solver: Path | None = None) -> None:
+def create(folder: Path, settings: Settings, provenance: dict, train_val=None, solver: Path | None = None) -> None:
     """Make a new run's folder; run.json comes last, so that a folder which has it can be resumed.
 
     `train_val` (a NetParameter) and `solver` (a prototxt) stand in for the net's hand-written ones where given.
     """
     write_prototxts(folder, settings, train_val, solver)
-    write_json(folder / "run.json", asdict(settings) | about)
+    write_json(folder / run_files.JSON, asdict(settings) | provenance)
 
 
 def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Path | None = None) -> None:
@@ -86,7 +85,7 @@ def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Pa
         head = f"# Written for this run from {source.relative_to(definitions.ROOT)}, where the reasons are.\n"
         if not settings.augmented:
             head += "# The training set is not augmented (the paper's No Aug), so its images are not mirrored either.\n"
-        with whole_file(folder / f"{name}.prototxt") as path:
+        with atomic_write(folder / f"{name}.prototxt") as path:
             path.write_text(head + text_format.MessageToString(message))
 
 
@@ -124,14 +123,15 @@ def read_run(folder: Path) -> tuple[Settings, dict]:
 
     Raises InputError when the folder holds no run, or one that began under another name: Caffe's files hold paths.
     """
-    path = folder / "run.json"
+    content = run_files.read_run(folder)
+    if not content:
+        raise InputError(f"{folder}: no run to resume (no run.json); leave --resume out, or rm -r it first")
     try:
-        content = BEFORE | json.loads(path.read_text())
         settings = Settings(**{field.name: content[field.name] for field in fields(Settings)})
-    except OSError:
-        raise InputError(f"{folder}: no run to resume (no run.json); leave --resume out, or rm -r it first") from None
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{path}: damaged ({error!r}); remove the run (rm -r {folder}) and start again") from None
+    except KeyError as error:
+        raise InputError(
+            f"{folder / run_files.JSON}: damaged (no {error}); remove the run (rm -r {folder}) and train again"
+        ) from None
     own, named = folder / TRAIN_VAL, definitions.read_prototxt(folder / SOLVER, "SolverParameter").net
     if not Path(named).exists() or not own.samefile(named):
         raise InputError(f"{folder}: began as {Path(named).parent}; give it that name, and type from the same place")
@@ -140,18 +140,18 @@ def read_run(folder: Path) -> tuple[Settings, dict]:
 
 def trim_log(folder: Path, iteration: int) -> None:
     """Keep the rows of log.csv up to this iteration, as later ones will be written again; make the file if need be."""
-    path = folder / "log.csv"
+    path = folder / run_files.LOG
     kept = []
     if path.is_file():
         with path.open(newline="") as file:
             kept = [row for row in csv.reader(file) if _is_row(row) and int(row[0]) <= iteration]
-    with whole_file(path) as working, working.open("w", newline="") as file:
+    with atomic_write(path) as working, working.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *kept])
 
 
 def add_row(folder: Path, row: dict) -> None:
     """Append an evaluation's row to log.csv."""
-    with (folder / "log.csv").open("a", newline="") as file:
+    with (folder / run_files.LOG).open("a", newline="") as file:
         csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
 
 
@@ -163,8 +163,8 @@ def describe(gpu: str | None) -> dict:
     """Return what run.json says of code and machine."""
     return {
         "gpu": gpu,
-        "command": provenance.command(),
-        "commit": provenance.commit(),
-        "versions": provenance.versions("numpy", "protobuf") | {"caffe": definitions.import_caffe().__version__},
-        "hardware": provenance.hardware(),
+        "command": command(),
+        "commit": commit(),
+        "versions": versions("numpy", "protobuf") | {"caffe": definitions.import_caffe().__version__},
+        "hardware": hardware(),
     }
