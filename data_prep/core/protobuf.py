@@ -7,4 +7,7 @@ def message_class(schema: str, name: str) -> type:
     """Return the class of a message; `schema` is a FileDescriptorProto as text."""
     pool = descriptor_pool.DescriptorPool()  # not the default one, where the program's own may have the same name
     pool.Add(text_format.Parse(schema, descriptor_pb2.FileDescriptorProto()))
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+    found = pool.FindMessageTypeByName(name)
+    if hasattr(message_factory, "GetMessageClass"):
+        return message_factory.GetMessageClass(found)
+    return message_factory.MessageFactory(pool).GetPrototype(found)  # protobuf 3, which Python 3.10 has here

@@ -135,7 +135,6 @@ def _convert(source: Path, net: str, path: Path) -> None:
 def digest_of(path: Path, algorithm: str) -> str:
     """Return a file's SHA1 or SHA-256, hexadecimal; InputError when it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, algorithm).hexdigest()
+        return hashlib.new(algorithm, path.read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None

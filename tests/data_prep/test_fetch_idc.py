@@ -21,7 +21,7 @@ import pytest
 from data_prep.core.records import LABELS
 from data_prep.sources import cbis_download, idc_client
 from data_prep.sources.cbis_ddsm import NAME
-from tests.data_prep.test_fetch_cbis import CSVS, FILES, MASSES, PATIENTS, SCRIPT, WHOLE, content, wait_for, without
+from tests.helpers.cbis_series import CSVS, FILES, MASSES, PATIENTS, SCRIPT, WHOLE, content, wait_for, without
 from tests.helpers.servers import serving
 
 BUCKET = "idc-open-data"

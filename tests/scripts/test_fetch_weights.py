@@ -16,8 +16,8 @@ from scripts import fetch_weights
 from scripts.nets import caffemodel, imagenet_weights
 from scripts.nets.imagenet_weights import File
 from tests.helpers import random_nets
+from tests.helpers.onnx_files import arrays_of, graph
 from tests.helpers.servers import serving
-from tests.scripts.test_imagenet_weights import arrays_of, graph
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several chunks
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
