@@ -24,8 +24,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from data_prep.core import provenance
-from data_prep.core.errors import InputError, run
-from data_prep.core.files import new_folder
+from data_prep.core.errors import InputError, natural, run
+from data_prep.core.files import atomic_folder, check_absent
 from data_prep.core.process_pool import worker_pool
 from data_prep.core.records import Mass
 from data_prep.database import build_summary, context_crops, lmdb_io, lmdb_writer, manifest
@@ -40,8 +40,11 @@ ROTATIONS, CROPS = 5, 5  # paper, section 4.2: 25 times the training set
 def main() -> None:
     args = parse_args()
     choose_source(args)
-    with new_folder(args.out) as folder, worker_pool(args.workers) as pool:
-        table, account = build(folder, read_masses(args, pool), args, pool)
+    check_absent(args.out)
+    with worker_pool(args.workers) as pool:
+        masses = read_masses(args, pool)
+        with atomic_folder(args.out) as folder:
+            table, account = build(folder, masses, args, pool)
     print(build_summary.render(table, account))
     print(f"{args.out}: finished; next: python scripts/train.py --net baseline --data {args.out}")
 
@@ -63,7 +66,7 @@ def parse_args() -> argparse.Namespace:
     which.add_argument(
         "--official-split", action="store_true", help="CBIS-DDSM's own test set; val out of its training"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of split, augmentation and order (default: 1)")
+    parser.add_argument("--seed", type=natural, default=1, help="of split, augmentation and order (default: 1)")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: cores)")
     return parser.parse_args()
 
@@ -140,6 +143,7 @@ def build(
         "counts": table,
         "account": account,
         "digest": lmdb_writer.digest(written.fingerprints),
+        "ties": {name: manifest.ties(folder, name) for name in SPLITS},
     }
     manifest.write_json(folder, describe(args, recipe) | found)
     return table, account

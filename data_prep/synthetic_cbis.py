@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep.core.errors import run
-from data_prep.core.files import new_folder
+from data_prep.core.files import atomic_folder
 from data_prep.core.process_pool import worker_pool
 from data_prep.sources import ddsm
 from data_prep.synthesis import ddsm_set
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: cores)")
     args = parser.parse_args()
     ddsm_set.ensure(args.films)
-    with new_folder(args.out) as folder, worker_pool(args.workers) as pool:
+    with atomic_folder(args.out) as folder, worker_pool(args.workers) as pool:
         jobs = film_jobs([mass for mass in ddsm.masses(args.films, pool.map) if not mass.reason])
         written = pool.map(write_film, [folder] * len(jobs), jobs)
         rows = [row for rows in tqdm(written, total=len(jobs), unit="film", disable=None) for row in rows]

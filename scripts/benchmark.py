@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from data_prep.core.errors import InputError, run
-from data_prep.core.files import whole_file
+from data_prep.core.files import atomic_write
 from scripts.benchmarks import chart, engine_process, measurements
 from scripts.evaluation import paper_results
 from scripts.reporting import benchmark_page
@@ -64,7 +64,7 @@ def write_page(out: Path, toy: bool) -> str:
     """Write the chart and README.md from the parts' JSON files; return the page."""
     found = benchmark_page.measured(out, PARTS)
     if "layers" in found:
-        with whole_file(out / "layers.png") as path:
+        with atomic_write(out / "layers.png") as path:
             chart.chart(found["layers"]["figures"]["rows"]).savefig(path)
     return benchmark_page.write_page(
         out,

@@ -18,11 +18,17 @@ import sys
 from pathlib import Path
 
 from data_prep.core.errors import InputError, run
-from data_prep.core.files import whole_file
+from data_prep.core.files import atomic_write
 from data_prep.sources import csv_boxes, single_film
 from scripts.evaluation import paper_results, plots, selection
 from scripts.evaluation.evaluation_table import SOURCES
-from scripts.evaluation.film_classification import doubts, far_from_training, judge, marks, training_of
+from scripts.evaluation.film_classification import (
+    classify_masses,
+    doubts,
+    far_from_training,
+    marks_of_overlay,
+    training_of,
+)
 from scripts.nets import definitions, device
 
 
@@ -37,18 +43,24 @@ def main() -> None:
     data = args.data or trained.trained_on
     content = training_of(trained, data)
     kind = single_film.kind_of(args.film, content["source"])
-    film, masses = marks(args, kind)
+    if kind == "ddsm" and args.film_size:
+        raise InputError(f"{args.film}: its .ics gives the film's size; leave --film-size out")
+    if args.overlay:
+        film, masses = marks_of_overlay(args.film, kind, args.overlay)
+    else:
+        marked = (args.box or {"mask": str(args.mask)}) | (args.film_size or {})
+        film, masses = single_film.by_row(args.film, kind, marked)
     for warning in doubts(trained, data, content, kind):
         print(f"warning: {warning}", file=sys.stderr)
     device.set_mode(args.gpu)
     image = single_film.load(film, kind)
-    judged = judge(trained, data, content["context"], image, film, masses)
+    judged = classify_masses(trained, data, content["context"], image, film, masses)
     for warning in far_from_training(content, judged):
         print(f"warning: {warning}", file=sys.stderr)
     for mass in judged:
         print(f"{mass.name}: {mass.verdict}")
     heading = f"{paper_results.TITLES[trained.net]}, trained on {SOURCES[content['source']]}"
-    with whole_file(out) as path:
+    with atomic_write(out) as path:
         plots.classified(heading, image, (film.width, film.height), judged).savefig(path, format="png")
     print(f"picture: {out}")
 

@@ -21,7 +21,7 @@ from scripts.nets import device
 def main() -> None:
     """Choose, predict, judge, write, print."""
     args = selection.parser(__doc__, split="test").parse_args()
-    chosen = selection.choose(args)
+    chosen = selection.choose_target(args)
     out = selection.out_folder(chosen, args.out, "eval")
     device.set_mode(args.gpu)
     rows = list(predict_split(chosen))

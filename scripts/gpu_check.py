@@ -32,7 +32,7 @@ def main() -> None:
         cuda_runtime.check_gpu(gpu)
     machine = describe(gpu)
     with tempfile.TemporaryDirectory() as folder:
-        parts = plan(args, gpu, Path(folder))
+        parts = plan(gpu, Path(folder), args.quick, args.unit_tests)
         outcomes = {name: verdicts.not_run("the check was ended before it") for name in parts}
         write_page(args.out, gpu, machine, outcomes)
         for name, part in tqdm(parts.items(), unit="part", disable=None):

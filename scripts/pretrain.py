@@ -23,15 +23,16 @@ import os
 import sys
 from pathlib import Path
 
-from data_prep.core import provenance
 from data_prep.core.errors import InputError, natural, positive, run
+from data_prep.core.provenance import command
+from scripts.evaluation import run_files
 from scripts.nets import definitions, device
 from scripts.training import distillation, distillation_set, loop, run_folder, snapshots
 from scripts.training.run_folder import describe
 from scripts.training.settings import EVALUATIONS, Settings, val_batch_of
 
-EPOCHS = {"alexnet": 8, "googlenet": 4}
-BATCH = 32
+EPOCHS = {"alexnet": 3, "googlenet": 1}
+BATCH = 16
 SOLVER = definitions.ROOT / "solvers" / "distillation.prototxt"
 
 
@@ -44,23 +45,25 @@ def main() -> None:
         raise InputError(f"{out}: is there already; remove it to make it anew, or give another --out")
     if args.images:
         distillation_set.make(args.data, args.images, args.views, args.seed, args.workers)
-    settings, about = new_settings(args), describe(args.gpu)
+    settings, provenance = new_settings(args), describe(args.gpu)
     folder = out.with_suffix(".run")
     device.set_mode(args.gpu)
-    if (folder / "run.json").exists():
-        begun, content = run_folder.read_run(folder)
-        if begun != settings:
-            raise InputError(
-                f"{folder}: was begun with other options; remove it (rm -r {folder}) or give another --out"
-            )
-        about |= {"command": content["command"]}
-    else:
-        train_val = distillation.derive(args.net, args.data, settings.batch, settings.val_batch)
-        run_folder.create(folder, settings, about, train_val, SOLVER)
+    folder.mkdir(parents=True, exist_ok=True)
     with run_folder.locked(folder):
-        done, progress = snapshots.newest_whole(folder)
+        own = distillation.derive(args.net, args.data, settings.batch, settings.val_batch), SOLVER
+        done, progress = 0, snapshots.Progress()
+        if (folder / run_files.JSON).exists():
+            begun, content = run_folder.read_run(folder, *own)
+            if begun != settings:
+                raise InputError(
+                    f"{folder}: was begun with other options; remove it (rm -r {folder}) or give another --out"
+                )
+            provenance |= {"command": content["command"]}
+            done, progress = snapshots.newest_whole(folder, saved=content.get("iteration", 0))
+        else:
+            run_folder.create(folder, settings, provenance, *own)
         if done < settings.iterations:
-            loop.train(folder, settings, about, done, progress, again=provenance.command())
+            loop.train(loop.Training(folder, settings, provenance, command(), done, progress))
         distillation.finish(folder, settings, out)
     print(f"{out}: finished; next: python scripts/train.py --net {args.net} --weights {out}")
 

@@ -39,7 +39,7 @@ def main() -> None:
     out = args.out or Path("results") / data.name / args.budget
     runs = plan.finished(list(content["arms"].values()), data, args.budget, budget)
     tables = paper_tables.write(out, runs, content, args.budget, data.source)
-    tables += extra_tables.saliency_shares(out, runs, tables[0].about)
+    tables += extra_tables.saliency_shares(out, content["arms"].values(), runs, tables[0].about)
     page.write(out, runs, tables, data, content["figures"])
 
 
@@ -61,7 +61,7 @@ def default_data() -> str:
     return next((name for name in ("ddsm", "cbis") if registry.DEFAULT_ROOT[name].is_dir()), "synthetic")
 
 
-def chosen(content: dict, tables: list[int] | None, figures: list[int] | None) -> list[matrix.Arm]:
+def chosen(content: dict, tables: list[int] | None, figures: list[int] | None) -> list[matrix.Experiment]:
     """Return the arms of the tables and figures asked for, or all, each once."""
     wanted = [content["tables"][str(number)] for number in tables or ()]
     wanted += [content["figures"][str(number)] for number in figures or ()]
@@ -75,7 +75,7 @@ def show(steps: list[plan.Step], data: plan.Data, args: argparse.Namespace) -> N
         f"data: {data.source} ({data.name}); budget: {args.budget}; device: {'CPU' if args.gpu is None else args.gpu}"
     )
     to_train = [step for step in steps if step.net and not step.done]
-    speed = {key: plan.seconds_an_image(*key, args.gpu) for key in dict.fromkeys((s.net, s.batch) for s in to_train)}
+    speed = {key: plan.seconds_per_image(*key, args.gpu) for key in dict.fromkeys((s.net, s.batch) for s in to_train)}
     total = 0.0
     for step in steps:
         about = "done" if step.done else ""

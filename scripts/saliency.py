@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.core.errors import InputError, run
-from data_prep.core.files import whole_file
+from data_prep.core.files import atomic_write
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import evaluation_table, plots, saliency_zones, selection
 from scripts.evaluation.saliency_maps import CLASSES, explain
@@ -30,7 +30,7 @@ MOST = 20  # masses in a figure, and in one pass through the net
 def main() -> None:
     """Choose, explain, write."""
     args = parse_args()
-    chosen = selection.choose(args)
+    chosen = selection.choose_target(args)
     out = selection.out_folder(chosen, args.out, "saliency")
     device.set_mode(args.gpu)
     records = pick(chosen, args.masses, args.count)
@@ -64,7 +64,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def pick(chosen: selection.Chosen, masses: list[str] | None, count: int) -> list[lmdb_io.Record]:
+def pick(chosen: selection.EvaluationTarget, masses: list[str] | None, count: int) -> list[lmdb_io.Record]:
     """Return the records to explain: those named, in that order, or the first `count` of both classes in turn.
 
     A named mass stands for its first record. Without names it is malignant, benign, malignant and so on, each class in
@@ -90,7 +90,7 @@ def pick(chosen: selection.Chosen, masses: list[str] | None, count: int) -> list
     return [record for *_, record in sorted(turns, key=lambda each: each[:2])[:count]]
 
 
-def write(out: Path, chosen: selection.Chosen, found: dict[str, np.ndarray], corners: np.ndarray) -> None:
+def write(out: Path, chosen: selection.EvaluationTarget, found: dict[str, np.ndarray], corners: np.ndarray) -> None:
     """Write the arrays, then the figure, with the boxes of these corners (n, 4, 2) drawn on it."""
     heading = evaluation_table.heading(chosen.net, chosen.split, chosen.manifest["source"])
     truths = [CLASSES[label] for label in found["labels"]]
@@ -98,9 +98,9 @@ def write(out: Path, chosen: selection.Chosen, found: dict[str, np.ndarray], cor
         f"P(malignant) = {malignant:.2f}\nmap: {CLASSES[of_class]} score"
         for malignant, of_class in zip(found["probabilities"][:, 1], found["classes"], strict=True)
     ]
-    with whole_file(out / "saliency.npz") as path:
+    with atomic_write(out / "saliency.npz") as path:
         np.savez_compressed(path, **found)
-    with whole_file(out / "saliency.png") as path:
+    with atomic_write(out / "saliency.png") as path:
         plots.saliency(heading, found["images"], found["maps"], truths, captions, corners).savefig(path)
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError, run
-from data_prep.core.files import whole_file, write_json
+from data_prep.core.files import atomic_write, write_json
 from scripts.benchmarks.compare_nets import (
     compare,
     make_page,
@@ -44,7 +44,7 @@ def main() -> None:
     about = {"command": provenance.command(), "commit": provenance.commit(), "hardware": provenance.hardware()}
     page = make_page(about, figures, broken)
     write_json(args.out / "same_caffe.json", {"about": about, "figures": figures, "broken": broken})
-    with whole_file(args.out / "same_caffe.md") as path:
+    with atomic_write(args.out / "same_caffe.md") as path:
         path.write_text(page)
     print(page)
     if broken:

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from data_prep.auditing import near_duplicates
 from data_prep.auditing.decoded_records import Reread, Seen, reread
 from data_prep.core.errors import InputError
+from data_prep.core.files import read_rows
 from data_prep.core.records import LABELS
 from data_prep.database import lmdb_io, lmdb_writer, manifest
 from data_prep.database.context_crops import SIZE, Window
@@ -70,8 +71,8 @@ def read(folder: Path) -> Database:
     try:
         told = {name: content["counts"][name]["records"] for name in SPLITS}
         rows = manifest.read_csv(folder)
-        with (folder / "split.csv").open(newline="") as file:
-            split = [(row["patient"], row["split"]) for row in csv.DictReader(file)]
+        table = read_rows(folder / "split.csv", ("patient", "split"), lmdb_io.ODD_NAMES)
+        split = [(row["patient"], row["split"]) for row in table]
         expected = {name: expected_records(rows, name, content) for name in SPLITS}
     except (OSError, LookupError, ValueError, TypeError, OverflowError, csv.Error) as error:
         raise InputError(
@@ -84,7 +85,7 @@ def read(folder: Path) -> Database:
 def expected_records(rows: dict[str, dict[str, str]], split: str, content: dict) -> dict[str, tuple[str, Window]]:
     """Return the records that a split should hold, by name: mass_id and core."""
     return {
-        name_of(lmdb_io.key_of(0, mass_id, window.name)): (
+        lmdb_io.record_name(mass_id, window.name): (
             mass_id,
             near_duplicates.core(window, manifest.box_of(row), content["context"]),
         )

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import whole_file
+from data_prep.core.files import atomic_write
 from data_prep.core.records import LABELS
 from data_prep.database import context_crops, lmdb_io, manifest
 from data_prep.database.context_crops import SIZE, Window
@@ -51,7 +51,7 @@ def choose(
         masses = [row for row in rows if row["split"] == split and LABELS[row["pathology"]] == label]
         for index in rng.permutation(len(masses))[:number]:
             window = rng.choice(manifest.windows(masses[index], content))
-            wanted[lmdb_io.name_of(lmdb_io.key_of(0, masses[index]["mass_id"], window.name))] = masses[index], window
+            wanted[lmdb_io.record_name(masses[index]["mass_id"], window.name)] = masses[index], window
     return wanted
 
 
@@ -158,6 +158,6 @@ def fig1(samples: list[Sample], content: dict) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a picture and say so."""
-    with whole_file(path) as working:
+    with atomic_write(path) as working:
         figure.savefig(working, format="png")
     print(path)

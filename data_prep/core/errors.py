@@ -1,5 +1,6 @@
 """The one kind of error that a user can cause, and how a command reports it."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -17,13 +18,16 @@ def one_line(error: Exception) -> str:
 def run(main: Callable[[], None]) -> int:
     """Call a script's main(); return its exit status: 0, or 2 after one line on stderr for a user's error.
 
-    An OSError (a full disk, a folder that may not be read) is one: its message names the file.
+    An OSError (a full disk, a folder that may not be read) is one, its message names the file; so is too little memory.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text in any encoding
     try:
         main()
         sys.stdout.flush()
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (InputError, OSError, MemoryError) as error:
+        what = "too little memory; end other programs, or try less at once" if isinstance(error, MemoryError) else error
+        print(f"error: {' '.join(str(what).splitlines())}", file=sys.stderr)
         _finish_output()
         return 2
     except KeyboardInterrupt:

@@ -3,60 +3,234 @@
 import csv
 import errno
 import fcntl
+import functools
+import io
 import json
+import math
 import os
 import re
+import secrets
+import shlex
 import shutil
+import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, fields
 from pathlib import Path
+from types import MappingProxyType, UnionType
+from typing import TypeVar, get_args, get_type_hints
 
 from data_prep.core.errors import InputError
 
 UNFINISHED = "unfinished"
-"""How the name of a folder ends that new_folder() or fetch_cbis.py is filling: its files may be half-written."""
+"""How the name of a folder ends that atomic_folder() or fetch_cbis.py is filling: its files may be half-written."""
 MAC_FOLDER, MAC_FILE = "__MACOSX", "._"
 """Where macOS puts what it knows of each file that it packs: in this folder, or in files that begin so."""
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 """What flock() says on a file system that has no locks, such as Lustre mounted without them, or some NFS."""
 DELIMITERS = ",;\t"  # Excel writes semicolons where the comma is the decimal mark
+MARK = ".made_by_breast_mass"
+"""A file that says of its folder that one of our commands made it, and may empty it."""
+SCRATCH = "breast_mass_"
+"""How the names of our folders for temporary files begin."""
+SETTLED_S = 60  # after so long without a lock, what lies under a temporary name belongs to no living process
+LARGEST_TEXT = 1 << 28  # bytes of a table or JSON file: ten times what a set of 10,000 films takes
+Record = TypeVar("Record")
+KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def check_regular(path: Path) -> Path:
+    """Return `path`; InputError unless it is a regular file, or a link to one. Opening a pipe could wait for ever."""
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:  # a NUL in it
+        raise InputError(f"{str(path)!r}: no file has such a name") from None
+    if kind != stat.S_IFREG:
+        raise InputError(f"{path}: is {KINDS.get(kind, 'a device')}, not a file")
+    return path
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return what a regular file of at most `most` bytes holds; InputError for anything else."""
+    try:
+        if (size := check_regular(path).stat().st_size) > most:
+            raise InputError(f"{path}: {size:,} bytes are far too many for such a file; it is damaged, or another")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a working name beside `path` (same ending); rename it to `path` if the block ends without an error.
 
-    The folder is made. Raises InputError when it cannot be written.
+    The folder is made. What killed processes left under working names for `path` is removed. Raises InputError when
+    the file cannot be written.
     """
-    working = path.with_name(f".{os.getpid()}.{path.name}")
+    working = path.with_name(f".{secrets.token_hex(4)}.{UNFINISHED}.{path.name}")
+    held = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_dead(path.parent, re.compile(rf"\.[0-9a-f]{{8}}\.{UNFINISHED}\.{re.escape(path.name)}"))
+        held = os.open(working, os.O_CREAT | os.O_EXCL, 0o666)
+        with suppress(OSError):  # without locks, it is its age that keeps others from removing it
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield working
         working.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
     finally:
-        working.unlink(missing_ok=True)
+        with suppress(OSError):
+            working.unlink(missing_ok=True)
+        if held is not None:
+            os.close(held)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield an empty folder for temporary files, removed at the end; those of killed processes are removed first."""
+    _remove_old_scratch()
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as folder:
+        held = os.open(folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):
+                fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            yield Path(folder)
+        finally:
+            os.close(held)
+
+
+@functools.cache  # once for each process is enough
+def _remove_old_scratch() -> None:
+    _remove_dead(Path(tempfile.gettempdir()), re.compile(rf"{SCRATCH}\w{{8}}"))
+
+
+def _remove_dead(folder: Path, name: re.Pattern) -> None:
+    """Remove the entries of this name that are ours, old enough, and locked by no living process."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not name.fullmatch(entry.name) or entry.is_symlink():
+                continue
+            with suppress(OSError):  # another process may be doing the same
+                status = entry.stat()
+                if status.st_uid != os.geteuid() or time.time() - status.st_mtime < SETTLED_S:
+                    continue
+                held = os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
+                finally:
+                    os.close(held)
 
 
 def write_json(path: Path, content: dict) -> None:
     """Write a JSON file that is never seen half written."""
-    with whole_file(path) as working:
-        working.write_text(json.dumps(content, indent=2) + "\n")
+    with atomic_write(path) as working:
+        working.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, keys: Mapping[str, object] = MappingProxyType({})) -> dict:
+    """Return the JSON object that a file of ours holds; InputError unless it is one, with these keys.
+
+    `keys` gives each key's type, as in {"seed": int, "weights": str | None}, or the keys of an object within. A number
+    is a finite one, and a whole one from 0 to 2^31 - 1: none of ours is another.
+    """
+    try:
+        content = json.loads(read_bytes(path, LARGEST_TEXT))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: damaged: no JSON ({error or type(error).__name__})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: damaged: no JSON object")
+    _check_keys(path, content, keys)
+    return content
+
+
+def _check_keys(path: Path, content: dict, keys: Mapping[str, object]) -> None:
+    for key, kind in keys.items():
+        if key not in content:
+            raise InputError(f"{path}: damaged, or of another version: no {key} in it")
+        within = isinstance(kind, Mapping)
+        if not (isinstance(content[key], dict) if within else _is_of(content[key], kind)):
+            raise InputError(f"{path}: damaged: {key} is {json.dumps(content[key])[:40]}")
+        if within:
+            _check_keys(path, content[key], kind)
+
+
+def parse_record(kind: type[Record], content: dict, path: Path) -> Record:
+    """Return a dataclass's record from the values that a JSON file has for its fields; InputError as read_json()."""
+    hints = get_type_hints(kind)
+    found = {}
+    for field in fields(kind):
+        value = content.get(field.name, field.default)
+        if not _is_of(value, hints[field.name]):
+            what = "is missing" if value is MISSING else f"is {json.dumps(value)[:40]}"
+            raise InputError(f"{path}: damaged, or of another version: {field.name} {what}")
+        found[field.name] = value
+    return kind(**found)
+
+
+def _is_of(value: object, kind: object) -> bool:
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if type(value) is int and int in kinds:
+        return 0 <= value < 2**31
+    if type(value) in (int, float) and float in kinds:
+        return math.isfinite(value)
+    return type(value) in kinds or (value is None and None in kinds)
+
+
+def read_rows(path: Path, columns: Collection[str], errors: str = "strict") -> list[dict[str, str]]:
+    """Return the rows of a table that a command of ours wrote; InputError unless each has all these columns.
+
+    `errors` is for bytes that are not UTF-8, as in bytes.decode().
+    """
+    try:
+        text = read_bytes(path, LARGEST_TEXT).decode("utf-8", errors)
+        table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        if missing := [name for name in columns if name not in (table.fieldnames or ())]:
+            raise InputError(f"{path}: damaged, or another table: no column {missing[0]}")
+        rows = []
+        for row in table:
+            if None in row or None in row.values():
+                raise InputError(f"{path}: damaged: line {table.line_num} has not as many fields as the first")
+            rows.append(row)
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: damaged: not UTF-8") from None
+    except csv.Error as error:
+        raise InputError(f"{path}: damaged: no CSV ({error})") from None
+    return rows
+
+
+def numbers(path: Path, row: dict[str, str], **kinds: type) -> dict[str, int | float]:
+    """Return some fields of a table's row as int or float; InputError where one is no such number, or not finite."""
+    found = {}
+    for name, kind in kinds.items():
+        try:
+            found[name] = kind(row[name])
+            if not math.isfinite(found[name]):
+                raise ValueError
+        except (ValueError, OverflowError):
+            raise InputError(f"{path}: damaged: {name} is {row[name][:40]!r}, not a number") from None
+    return found
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty working folder beside `path`; rename it to `path` when the block ends without an error.
 
     What a killed process left in the working folder ("NAME.unfinished") is removed first; a lock, which the kernel
     releases when its process dies, keeps two processes from working on one name. Raises InputError when `path` exists
-    already, another process works on it, or something cannot be read or written (any OSError of the block).
+    already, the working folder is not ours, another process works on it, or something cannot be read or written (any
+    OSError of the block).
     """
-    if os.path.lexists(path):
-        raise InputError(f"{path}: exists already; remove it (rm -r {path}) or choose another name")
+    check_absent(path)
     working = path.with_name(f"{path.name}.{UNFINISHED}")
+    if working.is_symlink():
+        raise InputError(f"{working}: is a link, and what it leads to would be emptied; remove the link")
     try:
         held = lock(working)
     except BlockingIOError:
@@ -64,16 +238,40 @@ def new_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{working}: cannot be written ({error.strerror}); choose another place") from None
     try:
-        _empty(working)
-        yield working
-        working.rename(path)
-    except BaseException as error:
-        shutil.rmtree(working, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise InputError(f"{path}: not made ({error}); mend that and type the command again") from None
-        raise
+        make_empty(working)
+        try:
+            yield working
+            working.rename(path)
+            (path / MARK).unlink()  # after the rename: a kill between the two leaves a whole folder
+        except BaseException as error:
+            shutil.rmtree(working, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise InputError(f"{path}: not made ({error}); mend that and type the command again") from None
+            raise
     finally:
         os.close(held)
+
+
+def check_absent(path: Path) -> None:
+    """Raise InputError where something has this name, be it a link that leads nowhere."""
+    if os.path.lexists(path):
+        raise InputError(f"{path}: exists already; remove it (rm -r {shlex.quote(str(path))}) or choose another name")
+
+
+def make_empty(folder: Path) -> None:
+    """Make `folder` hold nothing but MARK; InputError where it is a link, or holds files and no MARK: a user's own."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = os.listdir(folder)
+        if folder.is_symlink() or (names and MARK not in names):
+            raise InputError(f"{folder}: would be emptied, but is not ours (no {MARK} in it); move it somewhere else")
+        (folder / MARK).write_text("Made by a command of breast-mass-caffe, which empties this folder.\n")
+        for name in names:
+            if name != MARK:
+                entry = folder / name
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be emptied ({error.strerror})") from None
 
 
 def lock(folder: Path) -> int:
@@ -102,11 +300,6 @@ def lock_file(descriptor: int, path: Path) -> None:
         if error.errno not in NO_LOCKS:
             raise
         print(f"warning: {path}: this file system has no locks; let one command at a time write here", file=sys.stderr)
-
-
-def _empty(folder: Path) -> None:
-    for entry in folder.iterdir():
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:

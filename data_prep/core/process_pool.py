@@ -1,15 +1,16 @@
-"""Worker processes for films, as many as there are cores: one pool that survives neither its work nor its parent.
+"""Processes of our own: a pool of workers for films that ends with its parent, and a fresh process for one function.
 
 The workers of concurrent.futures' own process pool share one pipe, and its reader waits for ever for the rest of a
-result that a worker was sending when the kernel killed it for want of memory. Here each worker has a pipe of its own,
+result that a worker was sending when the kernel killed it for lack of memory. Here each worker has a pipe of its own,
 which ends with it.
 """
 
+import ctypes
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import forkserver, get_context
@@ -23,6 +24,17 @@ from data_prep.core.errors import InputError
 
 # a fresh server process: forking this one, which may run Caffe's and OpenCV's threads, could deadlock
 CONTEXT = get_context("forkserver")
+PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
+
+
+def run_in_fresh_process(function: Callable, *arguments, initializer: Callable | None = None, initargs: tuple = ()):
+    """Return a function's result from a new process, which `initializer` may prepare.
+
+    Nothing that this process has loaded or set is in it, and what the function leaves behind ends with it.
+    BrokenProcessPool when it dies.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer, initargs) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 @contextmanager
@@ -37,7 +49,7 @@ def worker_pool(workers: int) -> Iterator[Executor]:
         with _WorkerPool(workers) as pool:
             yield pool
     except BrokenProcessPool:
-        raise InputError("a worker process died, perhaps for want of memory; try again with fewer --workers") from None
+        raise InputError("a worker process died, perhaps for lack of memory; try again with fewer --workers") from None
     except (MemoryError, cv2.error) as error:
         if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
             raise
@@ -90,6 +102,11 @@ def _start_server() -> None:
         del os.environ["OPENBLAS_NUM_THREADS"]
         if before is not None:
             os.environ["OPENBLAS_NUM_THREADS"] = before
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process, a child just started, when its parent ends, however it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _start_worker() -> tuple[CONTEXT.Process, Connection]:

@@ -15,7 +15,7 @@ from data_prep.core.records import Film, Mass
 from data_prep.database import context_crops, crop_films, grey_levels, lmdb_io
 from data_prep.database.split import SPLITS
 
-BYTES_A_RECORD = 54_000  # on disk, about: a 227 x 227 PGM in LMDB's pages
+BYTES_PER_RECORD = 54_000  # on disk, about: a 227 x 227 PGM in LMDB's pages
 
 
 class Written(NamedTuple):
@@ -39,7 +39,7 @@ def _jobs_of(
     masses: list[Mass], name: str, recipe: context_crops.Recipe, load: Callable[[Film], np.ndarray]
 ) -> list[crop_films.FilmJob]:
     """Return the jobs of one split; record keys number all its crops in a seeded shuffled order."""
-    each = recipe.records_a_mass(name)
+    each = recipe.records_per_mass(name)
     order = np.random.default_rng(recipe.seed).permutation(len(masses) * each).reshape(len(masses), each)
     of_film: dict[Film, list[crop_films.MassJob]] = defaultdict(list)
     for mass, places in zip(masses, order, strict=True):
@@ -81,6 +81,6 @@ def digest(fingerprints: dict[str, dict[str, bytes]]) -> str:
 
 
 def _check_space(folder: Path, records: int) -> None:
-    needed, free = records * BYTES_A_RECORD, shutil.disk_usage(folder).free
+    needed, free = records * BYTES_PER_RECORD, shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(f"{folder}: {needed / 1e9:.1f} GB needed but {free / 1e9:.1f} GB free; choose another --out")

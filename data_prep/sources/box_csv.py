@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import whole_file
+from data_prep.core.files import atomic_write
 
 Row = dict[str, object]
 """Columns of data_prep/sources/csv_boxes.py; `image` is a Path that can be opened from here."""
@@ -39,7 +39,7 @@ def convert(read: Callable[[Path], tuple[list[Row], LeftOut]], description: str)
 
 def write_boxes(path: Path, rows: list[Row]) -> None:
     """Write a CSV of boxes, images' paths relative to it; InputError when it cannot be written."""
-    with whole_file(path) as working, working.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as working, working.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         for row in rows:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import files_below, read_table
+from data_prep.core.memory_limit import blaming, limited
 from data_prep.core.records import Box, Film, Mass, pathology_of, unproven
 from data_prep.formats import dicom, image_files
 from data_prep.formats.mask_box import mask_box
@@ -179,6 +180,7 @@ def _best(images: list[Image]) -> list[Image]:
     return [image for image in images if image.kind == min((i.kind for i in images), key=list(GREY_LEVELS).index)]
 
 
+@limited()
 def _read_header(path: Path) -> tuple[str, str, Image]:
     """Return a file's PatientID, its SeriesInstanceUID, both "" where it is not DICOM, and what its header says."""
     patient = series = uid = ""
@@ -205,6 +207,7 @@ def _case(mass_id: str, row: dict[str, str], images: dict[str, list[Image]]) -> 
     return Case(mass_id, row, find(mass_id.rpartition("_")[0], FILM), find(mass_id, MASK, CROP))
 
 
+@limited()
 def _mass(case: Case) -> Mass:
     row, (film, reason) = case.row, _film(case)
     reason = _not_a_sample(case) or reason
@@ -261,12 +264,13 @@ def _box(candidates: list[Image], film: Film) -> tuple[Box | None, str]:
     problems = [image.problem for image in candidates if image.problem]
     for image in sound:
         try:
-            mask = _mask(image)
-            if mask is None:
-                continue
-            box = mask_box(mask, film.height, film.width)
-            if mask.shape == sizes or _fits(box, image, [other for other in sound if other != image], film):
-                return box, ""
+            with blaming(image.path):
+                mask = _mask(image)
+                if mask is None:
+                    continue
+                box = mask_box(mask, film.height, film.width)
+                if mask.shape == sizes or _fits(box, image, [other for other in sound if other != image], film):
+                    return box, ""
             problems.append(f"mask of another size: {image.columns} x {image.rows} for a film of {film.width} x ")
             problems[-1] += f"{film.height}, and not where the crop lies in it ({image.path})"
         except InputError as error:

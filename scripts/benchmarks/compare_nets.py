@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cv2
-import jinja2
 import numpy as np
 
+from data_prep.core.process_pool import run_in_fresh_process
 from scripts.benchmarks.engine_process import STOCK
 from scripts.nets import definitions, inference
-from scripts.nets.solver import apart, from_memory, make_solver
-from scripts.reporting.report_page import TEMPLATES
+from scripts.nets.solver import from_memory, make_solver
+from scripts.reporting.page_templates import render
 
 BATCH = 4
 SEED = 1
@@ -28,15 +28,14 @@ Arrays = Mapping[str, np.ndarray]
 
 def in_caffe(package: Path | None, environment: dict[str, str], function: Callable, *arguments):
     """Return a function's result from a process whose Caffe is the one in the folder `package` (None: .venv's own)."""
-    return apart(_in_caffe, package, environment, function, *arguments)
+    return run_in_fresh_process(function, *arguments, initializer=_load_caffe, initargs=(package, environment))
 
 
-def _in_caffe(package: Path | None, environment: dict[str, str], function: Callable, *arguments):
+def _load_caffe(package: Path | None, environment: dict[str, str]) -> None:
     os.environ |= environment | {"GLOG_minloglevel": "2"}  # read by Caffe's libraries, which are not loaded yet
     if package:
         sys.path.insert(0, str(package))
     definitions.import_caffe().set_mode_cpu()
-    return function(*arguments)
 
 
 def put_images(net, number: int) -> None:
@@ -167,7 +166,7 @@ def train(name: str, folder: Path, iterations: int, rate: float, out: str) -> li
     return losses
 
 
-def way_apart(folder: Path, one: str, other: str) -> float:
+def relative_weight_distance(folder: Path, one: str, other: str) -> float:
     """Return |one - other| / |one - START|, by Euclidean norm, of all weights in files that `train` wrote.
 
     Batch norm's statistics are left out: their numbers are so large that they would hide the weights'.
@@ -239,7 +238,7 @@ def compare_training(net: str, factor: float, folder: Path) -> dict[str, dict]:
     found = {
         who: {
             "losses": difference(np.array(losses["stock"]), np.array(losses[who])),
-            "weights": way_apart(folder, "stock.npz", f"{who}.npz"),
+            "weights": relative_weight_distance(folder, "stock.npz", f"{who}.npz"),
         }
         for who in ("ours", "one thread")
     }
@@ -279,8 +278,8 @@ def outside(net: str, found: dict) -> list[str]:
 
 def make_page(about: dict, figures: dict, broken: list[str]) -> str:
     """Return the tables in Markdown."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("same_caffe.md").render(
+    return render(
+        "same_caffe.md",
         about=about,
         figures=figures,
         broken=broken,

@@ -13,7 +13,7 @@ from scripts.evaluation import metrics
 
 GRID = np.linspace(0, 1, 101)
 """False positive rates at which the band of a ROC curve is given."""
-MASSES_A_BIN = 20  # about; with fewer, a bin's share of malignant masses says little
+MASSES_PER_BIN = 20  # about; with fewer, a bin's share of malignant masses says little
 MOST_BINS = 10
 
 
@@ -60,7 +60,7 @@ def weighted_recall(labels: np.ndarray, probabilities: np.ndarray, weights: np.n
 
 def calibration(labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray) -> Calibration:
     """Return the reliability curve; a threshold shared by many masses can leave fewer bins than planned."""
-    bins = int(np.clip(len(labels) // MASSES_A_BIN, 1, MOST_BINS))
+    bins = int(np.clip(len(labels) // MASSES_PER_BIN, 1, MOST_BINS))
     observed, predicted = calibration_curve(labels, probabilities, n_bins=bins, strategy="quantile")
     edges = np.quantile(probabilities, np.linspace(0, 1, bins + 1)[1:-1])
     places = np.unique(np.searchsorted(edges, probabilities), return_inverse=True)[1]

@@ -1,6 +1,5 @@
 """Classification of the masses marked on a single film."""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from scripts.evaluation.evaluation_table import SOURCES
 from scripts.nets import inference
 
 
-def training_of(trained: selection.Trained, data: Path) -> dict:
+def training_of(trained: selection.TrainedNet, data: Path) -> dict:
     """Return manifest.json of the database that the net was trained on, and print what it says of it."""
     if not (data / manifest.JSON).is_file():
         raise InputError(
@@ -26,7 +25,7 @@ def training_of(trained: selection.Trained, data: Path) -> dict:
     return content
 
 
-def doubts(trained: selection.Trained, data: Path, content: dict, kind: str) -> list[str]:
+def doubts(trained: selection.TrainedNet, data: Path, content: dict, kind: str) -> list[str]:
     """Return why the net may be shown this film otherwise than the films that it learnt from."""
     found = []
     if trained.run.get("data_digest", content["digest"]) != content["digest"]:
@@ -37,7 +36,7 @@ def doubts(trained: selection.Trained, data: Path, content: dict, kind: str) -> 
     return found
 
 
-def far_from_training(content: dict, judged: list[plots.Judged]) -> list[str]:
+def far_from_training(content: dict, judged: list[plots.ClassifiedMass]) -> list[str]:
     """Return a warning for each mass whose crop has grey levels far from those of the training set's crops."""
     seen = [(mass, grey_levels.histogram(mass.crop)) for mass in judged if "histogram" in content]
     return [
@@ -48,27 +47,22 @@ def far_from_training(content: dict, judged: list[plots.Judged]) -> list[str]:
     ]
 
 
-def marks(args: argparse.Namespace, kind: str) -> tuple[Film, list[single_film.Marked]]:
-    """Return the film and the masses that are marked on it; say which lesions of an .OVERLAY are none."""
-    if kind == "ddsm" and args.film_size:
-        raise InputError(f"{args.film}: its .ics gives the film's size; leave --film-size out")
-    if not args.overlay:
-        marked = args.box or {"mask": str(args.mask)}
-        return single_film.by_row(args.film, kind, marked | (args.film_size or {}))
-    film, masses, left_out = single_film.by_overlay(args.film, kind, args.overlay)
+def marks_of_overlay(path: Path, kind: str, overlay: Path) -> tuple[Film, list[single_film.Marked]]:
+    """Return a film and the masses in its .OVERLAY; say which of the lesions in it are none."""
+    film, masses, left_out = single_film.by_overlay(path, kind, overlay)
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     return film, masses
 
 
-def judge(
-    trained: selection.Trained,
+def classify_masses(
+    trained: selection.TrainedNet,
     data: Path,
     context: str,
     image: np.ndarray,
     film: Film,
     masses: list[single_film.Marked],
-) -> list[plots.Judged]:
+) -> list[plots.ClassifiedMass]:
     """Return each mass with its probability, the crop that the net sees, and its saliency map.
 
     `image` is the stored film, uint8 (rows, columns); the mean that the net wants is that of `data`.
@@ -83,7 +77,7 @@ def judge(
     found = saliency_maps.explain(net, inputs, "predicted")
     seen = inference.centre_crop(stored, inputs.shape[-1])
     return [
-        plots.Judged(
+        plots.ClassifiedMass(
             name=mass.name,
             probability=float(probabilities[i]),
             of_class=saliency_maps.CLASSES[found["classes"][i]],

@@ -23,7 +23,7 @@ BRIGHTEST = 99.5  # percentile of a map shown as white: its largest values would
 LARGEST_FILM = 1000  # pixels of a film's longer side in a picture
 
 
-class Judged(NamedTuple):
+class ClassifiedMass(NamedTuple):
     """A mass as `classified` draws it; lines are (k, 2) of (column, row)."""
 
     name: str
@@ -118,7 +118,7 @@ def saliency(
     return figure
 
 
-def classified(heading: str, film: np.ndarray, size: tuple[int, int], masses: Sequence[Judged]) -> Figure:
+def classified(heading: str, film: np.ndarray, size: tuple[int, int], masses: Sequence[ClassifiedMass]) -> Figure:
     """Masses of one film, a row each: the film with outline and context square, what the net sees, its map.
 
     `film` is the stored image, uint8 (rows, columns), perhaps squashed; `size` the film's (width, height) in pixels.

@@ -4,7 +4,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.core.files import whole_file
+from data_prep.core.files import atomic_write
 from scripts.evaluation import evaluation_table
 from scripts.evaluation.comparisons import Difference, Spread
 from scripts.evaluation.metrics import Estimate
@@ -48,9 +48,9 @@ class Table:
 
     def write(self, out: Path) -> None:
         """Write NAME.csv and NAME.md to the folder."""
-        with whole_file(out / f"{self.name}.csv") as path, path.open("w", newline="") as file:
+        with atomic_write(out / f"{self.name}.csv") as path, path.open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(self.to_csv())
-        with whole_file(out / f"{self.name}.md") as path:
+        with atomic_write(out / f"{self.name}.md") as path:
             path.write_text(self.to_markdown())
 
 

@@ -27,7 +27,7 @@ FIGURES = {
 """What is reported of each zone, by its name in saliency_share.json."""
 
 
-def measure(chosen: selection.Chosen) -> tuple[list[str], np.ndarray]:
+def measure(chosen: selection.EvaluationTarget) -> tuple[list[str], np.ndarray]:
     """Return the mass_id of each record and its shares: (n, 4, 3), of area, trained, random, place in each zone."""
     keys = [record.key for record in selection.records(chosen)]
     net = inference.load_deploy(chosen.net, chosen.weights)
@@ -45,7 +45,7 @@ def measure(chosen: selection.Chosen) -> tuple[list[str], np.ndarray]:
     return [mass_id_of(key) for key in keys], np.stack([area, trained, np.mean(random, axis=0), place], axis=1)
 
 
-def look(chosen: selection.Chosen, net, corners: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+def look(chosen: selection.EvaluationTarget, net, corners: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the shares (n, 3) of a net's maps, NaN for a map that is zero everywhere, and the mean map (s, s)."""
     shares, maps_sum = [], 0
     for _, _, inputs in selection.batches(chosen, what):
@@ -57,7 +57,7 @@ def look(chosen: selection.Chosen, net, corners: np.ndarray, what: str) -> tuple
     return np.array(shares), maps_sum / len(shares)
 
 
-def summarise(chosen: selection.Chosen, masses: list[str], shares: np.ndarray) -> dict:
+def summarise(chosen: selection.EvaluationTarget, masses: list[str], shares: np.ndarray) -> dict:
     """Return what saliency_share.json holds, of measure's result.
 
     Masses with a map of zeros (a ReLU net can be dead to an image) are left out and counted; InputError when all are.

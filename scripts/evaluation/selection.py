@@ -4,8 +4,6 @@ Left alone, they take the newest whole snapshot under runs/ and the data that it
 """
 
 import argparse
-import hashlib
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from tqdm import tqdm
 from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io, manifest
 from data_prep.database.split import SPLITS
+from scripts.evaluation import run_files
 from scripts.nets import caffemodel, inference
 
 RUNS = Path("runs")
@@ -25,7 +24,7 @@ BATCH = 16  # images; more only takes memory: on a CPU it is no faster
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNet:
     """A net's weights and where they come from.
 
     `run` is run.json of the folder that holds the weights, empty for a snapshot without one (a `caffe train` typed by
@@ -39,7 +38,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Chosen(Trained):
+class EvaluationTarget(TrainedNet):
     """A net's weights and the database to use them on."""
 
     data: Path
@@ -83,28 +82,29 @@ def add_net_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu", help="id of the GPU to use (default: CPU)")
 
 
-def choose_net(args: argparse.Namespace) -> Trained:
+def choose_net(args: argparse.Namespace) -> TrainedNet:
     """Return the trained net, its snapshot checked to be whole, and print which it is."""
     weights = args.weights or caffemodel.newest_snapshot(_folder(args.run) if args.run else RUNS)
     net = caffemodel.net_of(weights)
-    run = _run_json(weights.parent / "run.json")
+    run = run_files.read_run(weights.parent)
     how = "" if args.weights or args.run else " (newest under runs/; choose with --weights or --run)"
     print(f"weights: {weights}{how}")
-    return Trained(net, weights, run, Path(run.get("data", manifest.DEFAULT)))
+    return TrainedNet(net, weights, run, Path(run.get("data", manifest.DEFAULT)))
 
 
-def choose(args: argparse.Namespace) -> Chosen:
+def choose_target(args: argparse.Namespace) -> EvaluationTarget:
     """Return the choice, each part of it checked to be there, and print it; InputError says what is not."""
     trained = choose_net(args)
     data = args.data or trained.trained_on
-    chosen = Chosen(**vars(trained), data=data, split=args.split, manifest=manifest.read_json(data))
+    chosen = EvaluationTarget(**vars(trained), data=data, split=args.split, manifest=manifest.read_json(data))
+    manifest.check_tied(data, chosen.manifest, args.split)
     print(f"data: {data}, {args.split} split, source: {chosen.manifest['source']}")
     for warning in doubts(chosen):
         print(f"warning: {warning}", file=sys.stderr)
     return chosen
 
 
-def out_folder(chosen: Chosen, out: Path | None, purpose: str) -> Path:
+def out_folder(chosen: EvaluationTarget, out: Path | None, purpose: str) -> Path:
     """Return the folder for results, made: `out`, or one beside the weights.
 
     Snapshots of several nets can lie together where no run.json is, so there the name starts with the snapshot's.
@@ -114,11 +114,11 @@ def out_folder(chosen: Chosen, out: Path | None, purpose: str) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{out}: cannot be made ({error.strerror}); choose another --out") from None
+        raise InputError(f"{out}: cannot be made ({error.strerror}); choose_target another --out") from None
     return out
 
 
-def doubts(chosen: Chosen) -> list[str]:
+def doubts(chosen: EvaluationTarget) -> list[str]:
     """Return why these weights may look better on this data than they are: patients seen in training."""
     if chosen.split == "train":
         return []
@@ -131,22 +131,22 @@ def doubts(chosen: Chosen) -> list[str]:
     return [f"{len(seen)} of this split's patients were trained on, such as {min(seen)}"] if seen else []
 
 
-def seen_in_training(chosen: Chosen) -> set[str]:
+def seen_in_training(chosen: EvaluationTarget) -> set[str]:
     """Return the split's patients who are in the training set; names of another source mean other patients."""
     if manifest.read_json(chosen.trained_on)["source"] != chosen.manifest["source"]:
         return set()
     return _patients(chosen.data, chosen.split) & _patients(chosen.trained_on, "train")
 
 
-def records(chosen: Chosen) -> Iterator[lmdb_io.Record]:
+def records(chosen: EvaluationTarget) -> Iterator[lmdb_io.Record]:
     """Return the chosen split's records in key order; InputError when there are none."""
     folder = chosen.data / chosen.split
     if lmdb_io.count(folder) == 0:
-        raise InputError(f"{folder}: no masses in this split; choose another with --split")
+        raise InputError(f"{folder}: no masses in this split; choose_target another with --split")
     return lmdb_io.records(folder)
 
 
-def batches(chosen: Chosen, what: str | None = None) -> Iterator[tuple[list[str], list[int], np.ndarray]]:
+def batches(chosen: EvaluationTarget, what: str | None = None) -> Iterator[tuple[list[str], list[int], np.ndarray]]:
     """Yield keys, labels and net inputs of the split, BATCH at a time, in key order; a bar, called `what`, goes along.
 
     The last batch may be smaller.
@@ -158,12 +158,12 @@ def batches(chosen: Chosen, what: str | None = None) -> Iterator[tuple[list[str]
         yield [record.key for record in some], [record.label for record in some], inputs
 
 
-def describe(chosen: Chosen) -> dict:
+def describe(chosen: EvaluationTarget) -> dict:
     """Return what a result says of the weights and the data that it is of."""
     return {
         "net": chosen.net,
         "weights": str(chosen.weights),
-        "weights_sha256": hashlib.sha256(chosen.weights.read_bytes()).hexdigest(),
+        "weights_sha256": caffemodel.sha256_of(chosen.weights),
         "data": str(chosen.data),
         "data_digest": chosen.manifest["digest"],
         "source": chosen.manifest["source"],
@@ -173,7 +173,7 @@ def describe(chosen: Chosen) -> dict:
     }
 
 
-def check_numbers(chosen: Trained, outputs: np.ndarray) -> None:
+def check_numbers(chosen: TrainedNet, outputs: np.ndarray) -> None:
     """Raise InputError when a net's outputs are not all numbers."""
     if not np.isfinite(outputs).all():
         raise InputError(f"{chosen.weights}: the net's output is NaN, so its training diverged; train again")
@@ -187,12 +187,3 @@ def _folder(run: Path) -> Path:
     if not run.is_dir():
         raise InputError(f"{run}: no such run; train one with scripts/train.py")
     return run
-
-
-def _run_json(path: Path) -> dict:
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); remove it or train again") from None

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.core import provenance
-from data_prep.core.files import whole_file, write_json
+from data_prep.core.files import atomic_write, write_json
 from scripts.evaluation import evaluation_table, metrics, plots, selection
 from scripts.evaluation.predictions import FIELDS
 
 
-def summarise(chosen: selection.Chosen, rows: list[dict]) -> dict:
+def summarise(chosen: selection.EvaluationTarget, rows: list[dict]) -> dict:
     """Return what metrics.json holds: figures, counts, and everything needed to know what was evaluated on what."""
     labels, probabilities, patients = (
         np.array([row[name] for row in rows]) for name in ("label", "probability", "patient")
@@ -38,13 +38,13 @@ def summarise(chosen: selection.Chosen, rows: list[dict]) -> dict:
 def write(out: Path, summary: dict, rows: list[dict]) -> None:
     """Write everything to `out`; metrics.json comes last, and is absent while the others are replaced."""
     (out / "metrics.json").unlink(missing_ok=True)
-    with whole_file(out / "predictions.csv") as path, path.open("w", newline="") as file:
+    with atomic_write(out / "predictions.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     draw(out, summary, rows)
     heading = evaluation_table.heading(summary["net"], summary["split"], summary["source"])
-    with whole_file(out / "metrics.md") as path:
+    with atomic_write(out / "metrics.md") as path:
         path.write_text(f"# {heading}\n\n{evaluation_table.render(summary)}")
     write_json(out / "metrics.json", summary)
 
@@ -57,5 +57,5 @@ def draw(out: Path, summary: dict, rows: list[dict]) -> None:
         if name != "confusion.png" and summary["metrics"]["auc"]["value"] is None:
             (out / name).unlink(missing_ok=True)
             continue
-        with whole_file(out / name) as path:
+        with atomic_write(out / name) as path:
             make(summary, labels, probabilities).savefig(path)

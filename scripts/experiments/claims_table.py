@@ -1,9 +1,9 @@
-"""The paper's claims as pairs of arms (experiments.toml): is the second better than the first on the same masses?"""
+"""The paper's claims as pairs of experiments: is the second better than the first on the same masses?"""
 
 from scripts.evaluation import comparisons, metrics, paper_results
 from scripts.evaluation.comparisons import Comparison, Difference
 from scripts.evaluation.results_table import Cell, Table
-from scripts.experiments.matrix import SPLITS, Arm
+from scripts.experiments.matrix import SPLITS, Experiment
 from scripts.experiments.results import NOT_RUN, WORDS, Results, model, paper_start
 
 HEADER = (
@@ -26,33 +26,40 @@ HEADER = (
 def claims(results: Results) -> Table:
     """Each pair on validation and test, with a verdict by rule."""
     rows, tests = [], 0
-    for claim, pairs in results.experiments.get("claims", {}).items():
+    for claim, pairs in results.matrix.get("claims", {}).items():
         for names in pairs:
-            arms = [results.experiments["arms"][name] for name in names]
+            experiments = [results.matrix["arms"][name] for name in names]
             for split in SPLITS:
-                found = compare(results, arms, split)
+                found = compare(results, experiments, split)
                 tests += found is not None
-                rows.append((claim, *map(model, arms), WORDS[split], *cells(found, papers_difference(arms, split))))
+                rows.append(
+                    (
+                        claim,
+                        *map(model, experiments),
+                        WORDS[split],
+                        *cells(found, papers_difference(experiments, split)),
+                    )
+                )
     by_chance = (1 - metrics.LEVEL) * tests
     notes = (
         "Verdict, by rule: supported where the interval of AUC's difference lies above 0, contradicted where it lies "
         "below, else open. Open is not equal: the masses are too few to tell.",
         f"{tests} comparisons, none corrected for their number: if no pair differed, about {by_chance:.1f} of them "
-        "would still not be open. Those that share an arm are not independent.",
+        "would still not be open. Those that share an experiment are not independent.",
         f"Differences and their p: {metrics.DRAWS:,} bootstrap draws of patients, the same for both nets; "
         f"{metrics.LEVEL:.0%} intervals; no p can be below {2 / (metrics.DRAWS + 1):.3f}.",
         "McNemar's exact test, on the masses that one net alone calls rightly, takes masses as independent. Those of a "
         "patient, two views of one lesion above all, are not, so its p is likely too small.",
-        "Each arm is its first seed's net: the intervals are for these nets on other patients, not for nets trained "
-        "anew, which vary too (seeds.md).",
+        "Each experiment is its first seed's net: the intervals are for these nets on other patients, not for nets "
+        "trained anew, which vary too (seeds.md).",
         "The paper's differences are of accuracy, on other masses, and it does not test them.",
     )
     return Table("claims", "The paper's claims, on the same masses", results.about, HEADER, rows, notes)
 
 
-def compare(results: Results, arms: list[Arm], split: str) -> Comparison | None:
-    """The comparison of two arms; None where one was not run."""
-    first, second = (results.first(arm, split) for arm in arms)
+def compare(results: Results, experiments: list[Experiment], split: str) -> Comparison | None:
+    """The comparison of two experiments; None where one was not run."""
+    first, second = (results.first(experiment, split) for experiment in experiments)
     if not (first and second):
         return None
     labels, probabilities, patients = first.arrays
@@ -74,21 +81,25 @@ def verdict(difference: Difference) -> str:
     return "supported" if difference.low > 0 else "contradicted"
 
 
-def papers_difference(arms: list[Arm], split: str) -> Difference | None:
-    """The difference of the accuracies that the paper gives for both arms; None where it does not."""
-    first, second = (papers_accuracy(arm, split) for arm in arms)
+def papers_difference(experiments: list[Experiment], split: str) -> Difference | None:
+    """The difference of the accuracies that the paper gives for both experiments; None where it does not."""
+    first, second = (papers_accuracy(experiment, split) for experiment in experiments)
     if first is None or second is None:
         return None
     return Difference(round(second - first, 3), None, None, None)  # of three decimals at most
 
 
-def papers_accuracy(arm: Arm, split: str) -> float | None:
-    """The paper's accuracy of an arm, from Tables 1 and 2 or from Table 3; None where it has none."""
-    if not paper_start(arm):
+def papers_accuracy(experiment: Experiment, split: str) -> float | None:
+    """The paper's accuracy of an experiment, from Tables 1 and 2 or from Table 3; None where it has none."""
+    if not paper_start(experiment):
         return None
     if split == "test":
-        return paper_results.TEST[arm.net].accuracy if (arm.augmented, arm.context) == (True, "large") else None
-    crops = (arm.net, arm.augmented, arm.context)
+        return (
+            paper_results.TEST[experiment.net].accuracy
+            if (experiment.augmented, experiment.context) == (True, "large")
+            else None
+        )
+    crops = (experiment.net, experiment.augmented, experiment.context)
     return next(
         (row.accuracy for row in paper_results.VALIDATION if (row.net, row.augmented, row.context) == crops), None
     )

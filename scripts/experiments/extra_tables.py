@@ -1,13 +1,14 @@
-"""What the predictions of every arm say beyond the paper's tables: by patient, by callback, by threshold, by seed."""
+"""Tables beyond the paper's, of every experiment: by patient, by callback, by threshold, by seed, of saliency."""
 
-import json
+from collections.abc import Iterable
 from pathlib import Path
 
-from scripts.evaluation import comparisons, metrics, paper_results
+from data_prep.core.files import read_json
+from scripts.evaluation import comparisons, metrics, paper_results, saliency_zones
 from scripts.evaluation.comparisons import Difference, OperatingPoint
 from scripts.evaluation.metrics import Estimate
 from scripts.evaluation.results_table import Cell, Table
-from scripts.experiments.matrix import SPLITS, Finished
+from scripts.experiments.matrix import SPLITS, Experiment, Runs
 from scripts.experiments.plan import SHARES
 from scripts.experiments.results import (
     FIRST_SEED,
@@ -36,18 +37,24 @@ SHARE_HEADER = (
 )
 SHARE_FIGURES = ("area", "trained", "random", "place")
 SHARE_DIFFERENCES = ("trained_minus_random", "trained_minus_place")
+SHARE = {"value": float, "low": float | None, "high": float | None, "draws": int}
+COUNTED = {
+    "bounds": list,
+    "zones": dict.fromkeys(saliency_zones.ZONES, dict.fromkeys(SHARE_FIGURES + SHARE_DIFFERENCES, SHARE)),
+}
+"""What the table takes of saliency_share.json."""
 
 
 def per_patient(results: Results) -> Table:
     """The test set's figures with the patient as the unit."""
     rows = []
-    for arm in results.arms:
-        found = results.first(arm, "test")
+    for experiment in results.experiments:
+        found = results.first(experiment, "test")
         if not found:
-            rows.append((model(arm), None, None, None, *[NOT_RUN] * len(HEADS)))
+            rows.append((model(experiment), None, None, None, *[NOT_RUN] * len(HEADS)))
             continue
         patients = comparisons.by_patient(*found.arrays)
-        rows.append((model(arm), *sizes(patients[0]), *metrics.estimates(*patients).values()))
+        rows.append((model(experiment), *sizes(patients[0]), *metrics.estimates(*patients).values()))
     notes = (
         "A patient's probability is the highest of its masses', and a patient is malignant when any of its masses is. "
         "So the more masses a patient has, the likelier it is called malignant.",
@@ -62,19 +69,19 @@ def per_patient(results: Results) -> Table:
 def callback(results: Results) -> Table:
     """The test set's figures on all masses, and without the benign ones that no radiologist called back."""
     rows = []
-    for arm in results.arms:
-        found = results.first(arm, "test")
+    for experiment in results.experiments:
+        found = results.first(experiment, "test")
         if not found:
-            rows.append((model(arm), None, None, None, None, *[NOT_RUN] * len(HEADS)))
+            rows.append((model(experiment), None, None, None, None, *[NOT_RUN] * len(HEADS)))
             continue
-        rows.append((model(arm), "all", *sizes(found.predictions.labels), *figures(found)))
+        rows.append((model(experiment), "all", *sizes(found.predictions.labels), *figures(found)))
         kept = comparisons.called_back(found.predictions.pathologies)
         if kept.any() and not kept.all():
             part = [array[kept] for array in found.arrays]
-            rows.append((model(arm), "called back", *sizes(part[0]), *metrics.estimates(*part).values()))
+            rows.append((model(experiment), "called back", *sizes(part[0]), *metrics.estimates(*part).values()))
     notes = (
         f"Called back: without the masses of pathology {comparisons.NO_CALLBACK}, benign ones that a radiologist did "
-        "not think worth a second look. An arm with one row has none of them in its test set.",
+        "not think worth a second look. An experiment with one row has none of them in its test set.",
         "To leave them out moves the balance of classes, and with it accuracy and precision.",
         f"{INTERVALS}.",
         UNIT,
@@ -88,16 +95,18 @@ def callback(results: Results) -> Table:
 def operating(results: Results) -> Table:
     """The test set at the radiologists' recall, with the threshold chosen on validation, and on test itself."""
     rows = []
-    for arm in results.arms:
-        val, test = (results.first(arm, split) for split in SPLITS)
+    for experiment in results.experiments:
+        val, test = (results.first(experiment, split) for split in SPLITS)
         for recall in paper_results.RADIOLOGISTS_RECALL:
             if not test:
-                rows.append((model(arm), recall, None, *[NOT_RUN] * (1 + len(POINT))))
+                rows.append((model(experiment), recall, None, *[NOT_RUN] * (1 + len(POINT))))
                 continue
             elsewhere = comparisons.at_recall(recall, *val.arrays).threshold
             there = comparisons.at_threshold(elsewhere, *test.arrays)
-            rows.append((model(arm), recall, WORDS["val"], *point_cells(there)))
-            rows.append((model(arm), recall, WORDS["test"], *point_cells(comparisons.at_recall(recall, *test.arrays))))
+            rows.append((model(experiment), recall, WORDS["val"], *point_cells(there)))
+            rows.append(
+                (model(experiment), recall, WORDS["test"], *point_cells(comparisons.at_recall(recall, *test.arrays)))
+            )
     best = paper_results.TEST["googlenet"]
     notes = (
         "The threshold is the highest whose recall is at least the wanted one: the lowest and the highest recall of "
@@ -120,32 +129,47 @@ def point_cells(point: OperatingPoint) -> tuple[Cell, ...]:
 
 
 def seeds(results: Results) -> Table:
-    """Accuracy and AUC of each seed of the arms that have several, and of all together."""
+    """Accuracy and AUC of each seed of the experiments that have several, and of all together."""
     rows = []
-    for arm in results.arms:
-        runs = results.runs.get(arm.name, [])
+    for experiment in results.experiments:
+        runs = results.runs.get(experiment.name, [])
         for split in SPLITS if len(runs) > 1 else ():
             for run in runs:
-                found = results.judged[run.name, split].estimates
-                rows.append((model(arm), WORDS[split], str(run.seed), found["accuracy"], None, found["auc"], None))
+                found = results.evaluated[run.name, split].estimates
+                rows.append(
+                    (
+                        model(experiment),
+                        WORDS[split],
+                        str(run.settings["seed"]),
+                        found["accuracy"],
+                        None,
+                        found["auc"],
+                        None,
+                    )
+                )
             cells = []
             for name in ("accuracy", "auc"):
-                spread = results.over_seeds(arm, split, name)
+                spread = results.over_seeds(experiment, split, name)
                 cells += [spread, spread.deviation] if spread else ["undefined", None]
-            rows.append((model(arm), WORDS[split], f"all {len(runs)}", *cells))
+            rows.append((model(experiment), WORDS[split], f"all {len(runs)}", *cells))
     notes = (
         f"{INTERVALS}, for one seed. For all: mean (lowest-highest), and the standard deviation, of a sample.",
         "A seed decides start, dropout and mirroring; split and crops stay. The interval of a seed has the uncertainty "
         "of the patients, the range over seeds that of the training: neither has both.",
-        "Arms that are not here have one seed, or were not run.",
+        "Experiments that are not here have one seed, or were not run.",
     )
     header = ("Model", "Split", "Seed", "Accuracy", "Accuracy's SD", "AUC", "AUC's SD")
     return Table("seeds", "How much the figures vary from seed to seed", results.about, header, rows, notes)
 
 
-def saliency_shares(out: Path, runs: list[Finished], about: str) -> list[Table]:
+def saliency_shares(out: Path, experiments: Iterable[Experiment], runs: Runs, about: str) -> list[Table]:
     """Write saliency.csv and .md of the runs whose saliency was counted, and return the table; nothing without any."""
-    counted = [(run, json.loads((run.folder / SHARES).read_text())) for run in runs if (run.folder / SHARES).is_file()]
+    counted = [
+        (experiment, read_json(run.folder / SHARES, COUNTED))
+        for experiment in experiments
+        for run in runs[experiment.name]
+        if (run.folder / SHARES).is_file()
+    ]
     if not counted:
         return []
     inner, outer = counted[0][1]["bounds"]
@@ -156,17 +180,17 @@ def saliency_shares(out: Path, runs: list[Finished], about: str) -> list[Table]:
         "Mean map: what a net would give that looks at the same place whatever it is shown. Masses lie in the middle, "
         "so only what exceeds it follows the very mass.",
     )
-    rows = [row for run, shares in counted for row in _rows_by_zone(run, shares)]
+    rows = [row for experiment, shares in counted for row in _rows_by_zone(experiment, shares)]
     table = Table("saliency", "Fig 3 in numbers: where the saliency falls", about, SHARE_HEADER, rows, notes)
     table.write(out)
     return [table]
 
 
-def _rows_by_zone(run: Finished, shares: dict) -> list[tuple]:
+def _rows_by_zone(experiment: Experiment, shares: dict) -> list[tuple]:
     """A row for each zone."""
     return [
         (
-            model(run.arm),
+            model(experiment),
             zone,
             *(Estimate(**found[name]) for name in SHARE_FIGURES),
             *(

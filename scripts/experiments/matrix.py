@@ -1,17 +1,18 @@
-"""The paper's experiments (experiments.toml) as records, and what a finished arm left in its run's folder.
+"""The paper's experiments, read from experiments.toml, where each is called an arm.
 
-An arm is one net on one kind of crops from one kind of start. Its run for one seed is a folder of train.py's with
-the output of eval.py for val and test beside it.
+An experiment is one net on one kind of crops from one kind of start. Its run for one seed is a folder of train.py's
+with the output of eval.py for val and test beside it.
 """
 
-import csv
-import json
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from scripts.evaluation.predictions import Predictions, name_of_weights, read_predictions
+from data_prep.core.files import LARGEST_TEXT, parse_record, read_bytes
+from data_prep.database.context_crops import CONTEXTS
+from scripts.nets.definitions import NETS
+from scripts.reporting.finished_run import FinishedRun
 
 try:
     import tomllib
@@ -19,11 +20,14 @@ except ModuleNotFoundError:  # the oldest Python has it from PyPI
     import tomli as tomllib
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments.toml"
-SPLITS = ("val", "test")  # those that an arm is evaluated on
+Runs = dict[str, list[FinishedRun]]
+"""The finished runs of each experiment, by its name: one for each seed."""
+STARTS = ("random", "pretrained")
+SPLITS = ("val", "test")  # those that an experiment is evaluated on
 
 
 @dataclass(frozen=True)
-class Arm:
+class Experiment:
     """A net (of nets.NETS), its crops, and its start: "random", or "pretrained" from ImageNet or its stand-in."""
 
     name: str
@@ -38,54 +42,35 @@ class Arm:
         return f"{self.context}_{'aug' if self.augmented else 'noaug'}"
 
 
-@dataclass(frozen=True)
-class Finished:
-    """An arm trained with one seed, evaluated on val and test; everything is read from `folder`, the run's."""
-
-    arm: Arm
-    seed: int
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        return run_name(self.arm, self.seed)
-
-    @cached_property
-    def run(self) -> dict:
-        """run.json: settings, code, machine."""
-        return json.loads((self.folder / "run.json").read_text())
-
-    @cached_property
-    def log(self) -> list[dict[str, float]]:
-        """log.csv: a row an evaluation."""
-        with (self.folder / "log.csv").open(newline="") as file:
-            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-    @property
-    def images(self) -> int:
-        """Image passes of the training."""
-        return self.run["iterations"] * self.run["batch"]
-
-    @property
-    def weights(self) -> str:
-        """What the arm started from, in words."""
-        return name_of_weights(self.run["weights"])
-
-    def predictions(self, split: str) -> Predictions:
-        """predictions.csv of the split."""
-        return read_predictions(self.folder / f"eval_{split}" / "predictions.csv")
-
-
 def read_experiments(path: Path = EXPERIMENTS) -> dict:
-    """Return experiments.toml, or another file of its form, with each arm as an Arm; InputError when it is damaged."""
+    """Return experiments.toml, or another file of its form, its arms as Experiments; InputError when it is damaged."""
     try:
-        content = tomllib.loads(path.read_text())
-        arms = {name: Arm(name, **fields) for name, fields in content["arms"].items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = tomllib.loads(read_bytes(path, LARGEST_TEXT).decode())
+        experiments = {
+            name: parse_record(Experiment, fields | {"name": name}, path) for name, fields in content["arms"].items()
+        }
+        for experiment in experiments.values():
+            if experiment.net not in NETS or experiment.context not in CONTEXTS or experiment.start not in STARTS:
+                raise ValueError(f"{experiment.name} has a net, context or start that there is not")
+        shown = [*content["tables"].values(), *content["figures"].values(), *chain(*content["claims"].values())]
+        if unknown := {name for names in shown for name in names} - experiments.keys():
+            raise ValueError(f"no arm is called {unknown.pop()}")
+        for name, budget in content["budgets"].items():
+            _check_budget(name, budget, {experiment.net for experiment in experiments.values()})
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: cannot be read as experiments ({error}); see {EXPERIMENTS.name}") from None
-    return content | {"arms": arms}
+    return content | {"arms": experiments}
 
 
-def run_name(arm: Arm, seed: int) -> str:
-    """Return the name of an arm's folder for one seed."""
-    return f"{arm.name}_seed{seed}"
+def _check_budget(name: str, budget: dict, nets: set[str]) -> None:
+    """Raise ValueError, LookupError or TypeError where a budget lacks what a training needs of it."""
+    numbers = [seed for net in nets for seed in budget["seeds"][net]]
+    numbers += [budget["images"], *(budget["batch"][net] for net in nets)] if "images" in budget else []
+    sound = all(type(number) is int and 0 < number < 2**31 for number in numbers)
+    if not sound or not all(budget["seeds"][net] for net in nets):
+        raise ValueError(f"budget {name}: seeds, images and batch are whole numbers from 1 on, a seed or more per net")
+
+
+def run_name(experiment: Experiment, seed: int) -> str:
+    """Return the name of an experiment's folder for one seed."""
+    return f"{experiment.name}_seed{seed}"

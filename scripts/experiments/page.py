@@ -3,35 +3,36 @@
 import shutil
 from pathlib import Path
 
-from data_prep.core.files import whole_file
-from scripts.evaluation import evaluation_table, paper_results, plots
-from scripts.experiments import matrix
+from data_prep.core.files import atomic_write
+from scripts.evaluation import evaluation_table, plots
 from scripts.experiments.command_runner import python
+from scripts.experiments.matrix import Runs
 from scripts.experiments.plan import KINDS, Data
 from scripts.reporting import finished_run, report_page
+from scripts.reporting.finished_run import FinishedRun
 
 TITLE = "Breast mass classification, reproduced"
 DISCUSSION = "discussion.md"
 
 
-def write(out: Path, runs: list[matrix.Finished], tables: list, data: Data, shown: dict[str, list[str]]) -> None:
-    """Write fig1.png to fig3_*.png, report.html and README.md to `out`; `shown` names the arms of each figure.
+def write(out: Path, runs: Runs, tables: list, data: Data, shown: dict[str, list[str]]) -> None:
+    """Write fig1.png to fig3_*.png, report.html and README.md to `out`; `shown` names the experiments of each figure.
 
     Without any run that is trained and evaluated, Fig 1 is all.
     """
-    firsts = {run.arm.name: run for run in reversed(runs)}  # of several seeds the first
+    firsts = {name: several[0] for name, several in runs.items() if several}  # of several seeds the first
     pictures = [
         figure1(out, data),
         *figure2(out, data, [firsts[name] for name in shown["2"] if name in firsts]),
         *(figure3(out, firsts[name]) for name in shown["3"] if name in firsts),
     ]
-    if not runs:
-        print(f"\n{pictures[0][1]}: Fig 1; the tables and other figures need arms that are trained")
+    if not firsts:
+        print(f"\n{pictures[0][1]}: Fig 1; the tables and other figures need experiments that are trained")
         return
     discussion = out / DISCUSSION
     report_page.write_page(
         out,
-        [finished_run.read(run.folder) for run in sorted(firsts.values(), key=runs.index)],
+        [finished_run.read(run.folder) for run in firsts.values()],
         title=f"{TITLE}: {evaluation_table.SOURCES[data.source]} ({data.name})",
         tables=tables,
         figures=pictures,
@@ -49,23 +50,23 @@ def figure1(out: Path, data: Data) -> tuple[str, Path]:
     return "Fig 1: benign (left) and malignant (right) masses of the data.", path
 
 
-def figure2(out: Path, data: Data, pair: list[matrix.Finished]) -> list[tuple[str, Path]]:
-    """Draw the accuracy curves of the unaugmented and the augmented arm, if both are there."""
+def figure2(out: Path, data: Data, pair: list[FinishedRun]) -> list[tuple[str, Path]]:
+    """Draw the accuracy curves of the unaugmented and the augmented experiment, if both are there."""
     if len(pair) < 2:
         return []
     path = out / "fig2.png"
     without, augmented = pair
-    net, context = paper_results.TITLES[augmented.arm.net], augmented.arm.context
+    context = augmented.scores["context"]
     films = evaluation_table.SOURCES[data.source]
     images = f"{without.images:,} and {augmented.images:,} images"
-    heading = f"{net}, {context} context, start: {augmented.weights}; {films}; {images}"
-    with whole_file(path) as working:
+    heading = f"{augmented.net_title}, {context} context, start: {augmented.start}; {films}; {images}"
+    with atomic_write(path) as working:
         plots.augmentation_curves(heading, without.log, augmented.log).savefig(working)
     return [("Fig 2: accuracy in training, without (left) and with augmentation (right).", path)]
 
 
-def figure3(out: Path, run: matrix.Finished) -> tuple[str, Path]:
-    """Copy an arm's saliency maps of five validation masses."""
-    path = out / f"fig3_{run.arm.net}.png"
+def figure3(out: Path, run: FinishedRun) -> tuple[str, Path]:
+    """Copy an experiment's saliency maps of five validation masses."""
+    path = out / f"fig3_{run.net}.png"
     shutil.copyfile(run.folder / "saliency_val" / "saliency.png", path)
-    return f"Fig 3: saliency maps of {paper_results.TITLES[run.arm.net]} on five validation masses.", path
+    return f"Fig 3: saliency maps of {run.net_title} on five validation masses.", path

@@ -1,12 +1,12 @@
-"""From finished arms to tables: the paper's three, its figures beside ours, and what else the predictions say.
+"""From finished experiments to tables: the paper's three, its figures beside ours, and what else the predictions say.
 
     table1, table2, table3    the paper's, in its order
-    extra                     the arms that the paper does not have
+    extra                     the experiments that the paper does not have
     per_patient, callback, operating, seeds    (extra_tables.py)
-    claims                    pairs of arms, tested on the same masses (claims_table.py)
+    claims                    pairs of experiments, tested on the same masses (claims_table.py)
 
-write() puts each in a folder as NAME.csv (full numbers) and NAME.md, and returns them for a page. An arm that is not
-among the finished ones is "not run".
+write() puts each in a folder as NAME.csv (full numbers) and NAME.md, and returns them for a page. An experiment that
+is not among the finished ones is "not run".
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from scripts.evaluation import metrics, paper_results
 from scripts.evaluation.metrics import Estimate
 from scripts.evaluation.results_table import Cell, Table
 from scripts.experiments import claims_table, extra_tables
-from scripts.experiments.matrix import Arm, Finished
+from scripts.experiments.matrix import Experiment, Runs
 from scripts.experiments.results import (
     FIRST_SEED,
     HEADS,
@@ -32,16 +32,16 @@ TRAINING = ("Seeds", "Epochs", "Images", "Start")
 COUNTS = tuple(name.upper() for name in metrics.Counts._fields)
 OVER_SEEDS = "{}, mean of seeds (lowest-highest)"
 TEST = (*HEADS.values(), *COUNTS, *TRAINING, OVER_SEEDS.format("Accuracy"), OVER_SEEDS.format("AUC"))
-EPOCHS = "Epochs are passes through the arm's own training set, which augmentation makes 25 times as large."
+EPOCHS = "Epochs are passes through the experiment's own training set, which augmentation makes 25 times as large."
 
 
-def write(out: Path, finished: list[Finished], experiments: dict, budget: str, source: str) -> list[Table]:
+def write(out: Path, runs: Runs, matrix: dict, budget: str, source: str) -> list[Table]:
     """Write every table of these runs to `out`, and return them.
 
-    `experiments` is what arms.read_experiments returns, `budget` one of its budgets by name, `source` the data's as
+    `matrix` is what matrix.read_experiments returns, `budget` one of its budgets by name, `source` the data's as
     manifest.json has it. Raises InputError when the runs were not evaluated on the same masses.
     """
-    results = read_results(finished, experiments, budget, source)
+    results = read_results(runs, matrix, budget, source)
     tables = [
         validation_table(results, 1),
         validation_table(results, 2),
@@ -62,13 +62,13 @@ def validation_table(results: Results, number: int) -> Table:
     """Table 1 or 2: validation accuracy."""
     rows = [
         (
-            model(arm),
-            *figures(results.first(arm, "val"), ["accuracy"]),
-            papers_validation(arm, number),
-            *training(results, arm),
-            results.over_seeds(arm, "val", "accuracy"),
+            model(experiment),
+            *figures(results.first(experiment, "val"), ["accuracy"]),
+            papers_validation(experiment, number),
+            *training(results, experiment),
+            results.over_seeds(experiment, "val", "accuracy"),
         )
-        for arm in results.shown(str(number))
+        for experiment in results.shown(str(number))
     ]
     header = ("Model", "Validation accuracy", "The paper's", *TRAINING, OVER_SEEDS.format("Accuracy"))
     notes = (
@@ -85,10 +85,13 @@ def validation_table(results: Results, number: int) -> Table:
 
 
 def test_table(results: Results) -> Table:
-    """Table 3: the test set; beneath each arm's row the paper's."""
+    """Table 3: the test set; beneath each experiment's row the paper's."""
     rows = []
-    for arm in results.shown("3"):
-        rows += [(model(arm), "ours", *test_cells(results, arm)), (model(arm), "the paper's", *papers_cells(arm.net))]
+    for experiment in results.shown("3"):
+        rows += [
+            (model(experiment), "ours", *test_cells(results, experiment)),
+            (model(experiment), "the paper's", *papers_cells(experiment.net)),
+        ]
     notes = (
         f"{INTERVALS}; the paper's: Wilson's, of the counts behind its figures, which it does not print: the only ones "
         f"of {paper_results.TEST_MALIGNANT} malignant and {paper_results.TEST_BENIGN} benign masses that give all its "
@@ -106,20 +109,25 @@ def test_table(results: Results) -> Table:
 
 
 def extra_table(results: Results) -> Table:
-    """The arms that the paper does not have, as in Table 3."""
+    """The experiments that the paper does not have, as in Table 3."""
     rows = [
-        (model(arm), *figures(results.first(arm, "val"), ["accuracy"]), *test_cells(results, arm))
-        for arm in results.shown("extra")
+        (model(experiment), *figures(results.first(experiment, "val"), ["accuracy"]), *test_cells(results, experiment))
+        for experiment in results.shown("extra")
     ]
     header = ("Model", "Validation accuracy", *TEST)
     notes = (f"{INTERVALS}.", *samples(results, "test"), UNIT, FIRST_SEED, EPOCHS)
-    return Table("extra", "Arms that the paper does not have: test set", results.about, header, rows, notes)
+    return Table("extra", "Experiments that the paper does not have: test set", results.about, header, rows, notes)
 
 
-def papers_validation(arm: Arm, table: int) -> Estimate | None:
-    """The paper's validation accuracy of an arm in its Table 1 or 2; None where it has none."""
+def papers_validation(experiment: Experiment, table: int) -> Estimate | None:
+    """The paper's validation accuracy of an experiment in its Table 1 or 2; None where it has none."""
     for row in paper_results.VALIDATION:
-        if (row.table, row.net, row.augmented, row.context) == (table, arm.net, arm.augmented, arm.context):
+        if (row.table, row.net, row.augmented, row.context) == (
+            table,
+            experiment.net,
+            experiment.augmented,
+            experiment.context,
+        ):
             return Estimate(row.accuracy, *paper_results.validation_wilson(row.accuracy), draws=0)
     return None
 
@@ -133,18 +141,18 @@ def papers_cells(net: str) -> tuple[Cell, ...]:
     return *figures, *row.counts, None, row.epochs, images, paper_results.START[net], None, None
 
 
-def test_cells(results: Results, arm: Arm) -> tuple[Cell, ...]:
-    """The cells of TEST for one arm."""
-    found = results.first(arm, "test")
+def test_cells(results: Results, experiment: Experiment) -> tuple[Cell, ...]:
+    """The cells of TEST for one experiment."""
+    found = results.first(experiment, "test")
     counts = metrics.confusion(*found.arrays[:2]) if found else [None] * len(COUNTS)
-    spreads = (results.over_seeds(arm, "test", name) for name in ("accuracy", "auc"))
-    return *figures(found), *counts, *training(results, arm), *spreads
+    spreads = (results.over_seeds(experiment, "test", name) for name in ("accuracy", "auc"))
+    return *figures(found), *counts, *training(results, experiment), *spreads
 
 
-def training(results: Results, arm: Arm) -> tuple[Cell, ...]:
-    """The cells of TRAINING for the arm's first seed."""
-    runs = results.runs.get(arm.name)
+def training(results: Results, experiment: Experiment) -> tuple[Cell, ...]:
+    """The cells of TRAINING for the experiment's first seed."""
+    runs = results.runs.get(experiment.name)
     if not runs:
         return (None,) * len(TRAINING)
     first = runs[0]
-    return len(runs), first.images / first.run["train_images"], first.images, first.weights
+    return len(runs), first.images / first.settings["train_images"], first.images, first.start

@@ -1,13 +1,12 @@
-"""From experiments.toml to the commands that a user would type, in order: databases, arms.
+"""From experiments.toml to the commands that a user would type, in order: databases, experiments.
 
 What a finished step has left is found again, and the step is not taken again. The folders, from the repository's root:
 
     data/reproduce/DATA/large_aug ...             a database for each kind of crops, all of one split
-    runs/reproduce/DATA/BUDGET/ARM_seedN          a run, with what eval.py and the others made of it;
-                               ARM_seedN.log      what they printed
+    runs/reproduce/DATA/BUDGET/EXPERIMENT_seedN          a run, with what eval.py and the others made of it;
+                               EXPERIMENT_seedN.log      what they printed
 """
 
-import json
 import math
 import statistics
 from collections.abc import Collection
@@ -15,17 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.core.errors import InputError
+from data_prep.core.process_pool import run_in_fresh_process
 from data_prep.database import manifest
-from scripts.evaluation import paper_results
-from scripts.experiments.matrix import SPLITS, Arm, Finished, run_name
+from scripts.evaluation import paper_results, run_files
+from scripts.experiments.matrix import SPLITS, Experiment, Runs, run_name
 from scripts.nets import definitions, device
-from scripts.nets.solver import apart, from_memory, make_solver, timed_step
-from scripts.training import run_folder
+from scripts.nets.solver import from_memory, make_solver, timed_step
+from scripts.reporting.finished_run import FinishedRun
 
 KINDS = ("large_aug", "large_noaug", "small_noaug")
 WEIGHTS = Path("weights")
 SHARES = "saliency_share_val/saliency_share.json"
-WARM, TIMED = 1, 2  # iterations; the first also allocates memory
+WEXPERIMENT, TIMED = 1, 2  # iterations; the first also allocates memory
 
 
 @dataclass(frozen=True)
@@ -72,24 +72,25 @@ def runs_folder(data: Data, budget: str) -> Path:
 
 
 def make(
-    arms: list[Arm], data: Data, name: str, budget: dict, gpu: str | None, explained: Collection[str] = ()
+    experiments: list[Experiment], data: Data, name: str, budget: dict, gpu: str | None, explained: Collection[str] = ()
 ) -> list[Step]:
-    """Return all steps for these arms under a budget of experiments.toml, in order.
+    """Return all steps for these experiments under a budget of experiments.toml, in order.
 
     The saliency of those named in `explained` is counted as well as drawn.
     Raises InputError when a run that is there was trained otherwise than this plan says.
     """
-    steps = databases(data, arms)
-    for arm in arms:
-        start = pretrained(arm.net) if arm.start == "pretrained" else None
-        for seed in budget["seeds"][arm.net]:
-            steps += arm_steps(arm, seed, data, start, name, budget, gpu, arm.name in explained)
+    steps = databases(data, experiments)
+    for experiment in experiments:
+        start = pretrained(experiment.net) if experiment.start == "pretrained" else None
+        for seed in budget["seeds"][experiment.net]:
+            steps += experiment_steps(experiment, seed, data, start, name, budget, gpu, experiment.name in explained)
     return steps
 
 
-def databases(data: Data, arms: list[Arm]) -> list[Step]:
-    """Return the building of each database that the arms need, at least one; later ones take the first one's split."""
-    needed = [kind for kind in KINDS if any(arm.crops == kind for arm in arms)] or ["large_noaug"]  # Fig 1's
+def databases(data: Data, experiments: list[Experiment]) -> list[Step]:
+    """Return the building of each database that is needed, at least one; later ones take the first one's split."""
+    crops = {experiment.crops for experiment in experiments}
+    needed = [kind for kind in KINDS if kind in crops] or ["large_noaug"]  # Fig 1's
     there = [kind for kind in KINDS if (data.folder(kind) / manifest.JSON).is_file()]
     first = (there or needed)[0]
     source = ("--source", data.source, *(("--root", data.root) if data.root else ()))
@@ -116,28 +117,35 @@ def pretrained(net: str) -> Path:
     return kept.relative_to(Path.cwd()) if kept.is_relative_to(Path.cwd()) else kept
 
 
-def arm_steps(
-    arm: Arm, seed: int, data: Data, start: Path | None, name: str, budget: dict, gpu: str | None, explained: bool
+def experiment_steps(
+    experiment: Experiment,
+    seed: int,
+    data: Data,
+    start: Path | None,
+    name: str,
+    budget: dict,
+    gpu: str | None,
+    explained: bool,
 ) -> list[Step]:
-    """Return the training of an arm with one seed, its evaluation, and for the first seed its maps."""
-    folder = runs_folder(data, name) / run_name(arm, seed)
-    database = data.folder(arm.crops)
-    length, batch, images = _length(arm, database, budget)
-    wanted = {"net": arm.net, "data": str(database), "weights": str(start) if start else None, "seed": seed}
-    wanted["augmented"] = arm.augmented
+    """Return the training of an experiment with one seed, its evaluation, and for the first seed its maps."""
+    folder = runs_folder(data, name) / run_name(experiment, seed)
+    database = data.folder(experiment.crops)
+    length, batch, images = _length(experiment, database, budget)
+    wanted = {"net": experiment.net, "data": str(database), "weights": str(start) if start else None, "seed": seed}
+    wanted["augmented"] = experiment.augmented
     if (database / manifest.JSON).is_file():
         wanted["data_digest"] = manifest.read_json(database)["digest"]
     state = _state(folder, wanted | length)
-    if (folder / "run.json").is_file():
+    if (folder / run_files.JSON).is_file():
         options = ("--resume",)
     else:
-        begin = ("--weights", start) if start else ("--from-scratch",) if arm.net != "baseline" else ()
-        size = ("--batch", budget["batch"][arm.net]) if "batch" in budget else ()
+        begin = ("--weights", start) if start else ("--from-scratch",) if experiment.net != "baseline" else ()
+        size = ("--batch", budget["batch"][experiment.net]) if "batch" in budget else ()
         typed = [item for key, value in length.items() for item in (f"--{key}", value)]
         options = ("--data", database, *begin, *typed, *size, "--seed", seed)
-    train = ("scripts/train.py", "--net", arm.net, *options, "--out", folder, *_gpu(gpu))
+    train = ("scripts/train.py", "--net", experiment.net, *options, "--out", folder, *_gpu(gpu))
     after = [("scripts/eval.py", f"eval_{split}/metrics.json", ("--split", split)) for split in SPLITS]
-    if seed == budget["seeds"][arm.net][0]:
+    if seed == budget["seeds"][experiment.net][0]:
         after += [
             ("scripts/saliency.py", "saliency_val/saliency.png", ()),
             ("scripts/gallery.py", "gallery_test/index.csv", ()),
@@ -145,31 +153,41 @@ def arm_steps(
         if explained:
             after.append(("scripts/saliency_share.py", SHARES, ()))
     title, log = folder.name, folder.with_name(f"{folder.name}.log")
-    steps = [Step(f"{title}: train", train, state == "trained", arm.net, batch, images, log)]
+    steps = [Step(f"{title}: train", train, state == "trained", experiment.net, batch, images, log)]
     for script, makes, typed in after:
         command = (script, "--run", folder, *typed, *_gpu(gpu))
         steps.append(Step(f"{title}: {Path(makes).parent}", command, (folder / makes).is_file(), log=log))
     return steps
 
 
-def finished(arms: list[Arm], data: Data, name: str, budget: dict) -> list[Finished]:
-    """Return the arms' runs that are trained and evaluated."""
-    runs = [
-        Finished(arm, seed, runs_folder(data, name) / run_name(arm, seed))
-        for arm in arms
-        for seed in budget["seeds"][arm.net]
-    ]
-    return [run for run in runs if all((run.folder / f"eval_{split}" / "metrics.json").is_file() for split in SPLITS)]
+def finished(experiments: list[Experiment], data: Data, name: str, budget: dict) -> Runs:
+    """Return the experiments' runs that are trained and evaluated."""
+    folders = {
+        experiment.name: [
+            runs_folder(data, name) / run_name(experiment, seed) for seed in budget["seeds"][experiment.net]
+        ]
+        for experiment in experiments
+    }
+    return {
+        name: [
+            FinishedRun(folder)
+            for folder in several
+            if all((folder / f"eval_{split}" / "metrics.json").is_file() for split in SPLITS)
+        ]
+        for name, several in folders.items()
+    }
 
 
-def _length(arm: Arm, database: Path, budget: dict) -> tuple[dict[str, int], int, int]:
+def _length(experiment: Experiment, database: Path, budget: dict) -> tuple[dict[str, int], int, int]:
     """Return train.py's option for the length, the batch, and the images in all (0: the database is not there yet)."""
     if "images" in budget:
-        batch = budget["batch"][arm.net]
+        batch = budget["batch"][experiment.net]
         iterations = math.ceil(budget["images"] / batch)
         return {"iterations": iterations}, batch, iterations * batch
-    layer = definitions.data_layer(definitions.read_prototxt(definitions.prototxt(arm.net, "train_val")), "TRAIN")
-    epochs = paper_results.TEST[arm.net].epochs
+    layer = definitions.data_layer(
+        definitions.read_prototxt(definitions.prototxt(experiment.net, "train_val")), "TRAIN"
+    )
+    epochs = paper_results.TEST[experiment.net].epochs
     there = (database / manifest.JSON).is_file()
     masses = manifest.read_json(database)["counts"]["train"]["records"] if there else 0
     return {"epochs": epochs}, layer.data_param.batch_size, epochs * masses
@@ -177,10 +195,9 @@ def _length(arm: Arm, database: Path, budget: dict) -> tuple[dict[str, int], int
 
 def _state(folder: Path, wanted: dict) -> str:
     """Return "new", "begun" or "trained"; InputError when the run there differs from what is wanted."""
-    path = folder / "run.json"
-    if not path.is_file():
+    content = run_files.read_run(folder)
+    if not content:
         return "new"
-    content = run_folder.BEFORE | json.loads(path.read_text())
     for key, value in wanted.items():
         if content[key] != value:
             raise InputError(f"{folder}: was trained with {key} {content[key]}, not {value}; rm -r it to train it anew")
@@ -191,13 +208,13 @@ def _gpu(gpu: str | None) -> tuple:
     return ("--gpu", gpu) if gpu is not None else ()
 
 
-def seconds_an_image(net: str, batch: int, gpu: str | None) -> float:
+def seconds_per_image(net: str, batch: int, gpu: str | None) -> float:
     """Return the seconds of forward, backward and update by image, the median of TIMED iterations on random images."""
-    return apart(_time, net, batch, gpu)
+    return run_in_fresh_process(_time, net, batch, gpu)
 
 
 def _time(net: str, batch: int, gpu: str | None) -> float:
     device.set_mode(gpu)
     solver = make_solver(net, from_memory(net, batch))
-    seconds = [timed_step(solver, number)[0] for number in range(WARM + TIMED)]
-    return statistics.median(seconds[WARM:]) / batch
+    seconds = [timed_step(solver, number)[0] for number in range(WEXPERIMENT + TIMED)]
+    return statistics.median(seconds[WEXPERIMENT:]) / batch

@@ -1,9 +1,6 @@
-"""Finished arms as tables take them: predictions of all runs on the same masses in one order, with their figures.
+"""All runs' predictions, aligned by mass, with their figures; cells and notes that several tables share."""
 
-And the cells and notes that several tables share.
-"""
-
-from collections import defaultdict
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,19 +12,19 @@ from scripts.evaluation.comparisons import Spread
 from scripts.evaluation.metrics import Estimate
 from scripts.evaluation.predictions import Predictions
 from scripts.evaluation.results_table import Cell
-from scripts.experiments.matrix import SPLITS, Arm, Finished
+from scripts.experiments.matrix import SPLITS, Experiment, Runs
 
 HEADS = {name: name.upper() if name == "auc" else name.capitalize() for name in metrics.NAMES}
 WORDS = {"val": "validation", "test": "test"}
 NOT_RUN = "not run"
 
 INTERVALS = f"{metrics.LEVEL:.0%} intervals: ours by {metrics.DRAWS:,} bootstrap draws of patients"
-FIRST_SEED = "An arm with several seeds is shown by its first, whatever the others gave; seeds.md has them all."
+FIRST_SEED = "An experiment with several seeds is shown by its first, whatever the others gave; seeds.md has them all."
 UNIT = f"A mass is called malignant from probability {metrics.THRESHOLD} on."
 
 
-class Judged(NamedTuple):
-    """One run on one split."""
+class EvaluatedRun(NamedTuple):
+    """A run's predictions for one split, and its figures there."""
 
     predictions: Predictions
     estimates: dict[str, Estimate]
@@ -40,57 +37,57 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True)
 class Results:
-    """What tables are made of: experiments.toml's content, each arm's runs by seed, each run by name and split.
+    """What tables are made of: experiments.toml, each experiment's runs by seed, each run's predictions by split.
 
     `about` is the line that says what data and which budget.
     """
 
-    experiments: dict
-    runs: dict[str, list[Finished]]
-    judged: dict[tuple[str, str], Judged]
+    matrix: dict
+    runs: Runs
+    evaluated: dict[tuple[str, str], EvaluatedRun]
     about: str
 
     @property
-    def arms(self) -> list[Arm]:
-        """Every arm of the experiments, run or not."""
-        return list(self.experiments["arms"].values())
+    def experiments(self) -> list[Experiment]:
+        """Every experiment, run or not."""
+        return list(self.matrix["arms"].values())
 
-    def shown(self, table: str) -> list[Arm]:
-        """The arms of one of the experiments' tables; none where they have no such table."""
-        return [self.experiments["arms"][name] for name in self.experiments["tables"].get(table, [])]
+    def shown(self, table: str) -> list[Experiment]:
+        """The experiments that one of the tables shows; none where there is no such table."""
+        return [self.matrix["arms"][name] for name in self.matrix["tables"].get(table, [])]
 
-    def first(self, arm: Arm, split: str) -> Judged | None:
-        """The arm's first seed on a split; None where the arm was not run."""
-        runs = self.runs.get(arm.name)
-        return self.judged[runs[0].name, split] if runs else None
+    def first(self, experiment: Experiment, split: str) -> EvaluatedRun | None:
+        """The experiment's first seed on a split; None where the experiment was not run."""
+        runs = self.runs.get(experiment.name)
+        return self.evaluated[runs[0].name, split] if runs else None
 
-    def over_seeds(self, arm: Arm, split: str, figure: str) -> Spread | None:
-        """How a figure varies over the arm's seeds; None for fewer than two."""
-        runs = self.runs.get(arm.name, [])
-        return comparisons.spread([self.judged[run.name, split].estimates[figure].value for run in runs])
+    def over_seeds(self, experiment: Experiment, split: str, figure: str) -> Spread | None:
+        """How a figure varies over the experiment's seeds; None for fewer than two."""
+        runs = self.runs.get(experiment.name, [])
+        return comparisons.spread([self.evaluated[run.name, split].estimates[figure].value for run in runs])
 
 
-def read_results(finished: list[Finished], experiments: dict, budget: str, source: str) -> Results:
+def read_results(finished: Runs, matrix: dict, budget: str, source: str) -> Results:
     """Read the runs' predictions; InputError when they were not evaluated on the same masses."""
-    runs = defaultdict(list)
-    for run in sorted(finished, key=lambda run: run.seed):
-        runs[run.arm.name].append(run)
-    judged = {}
+    runs = {
+        name: sorted(several, key=lambda run: run.settings["seed"]) for name, several in finished.items() if several
+    }
+    evaluated = {}
     for split in SPLITS:
         reference = None
-        for run in finished:
+        for run in itertools.chain.from_iterable(finished.values()):
             own = run.predictions(split)
             reference = reference or own
             found = comparisons.aligned(reference, own, f"{run.folder}/eval_{split}")
             estimates = metrics.estimates(found.labels, found.probabilities, found.patients)
-            judged[run.name, split] = Judged(found, estimates)
-    return Results(experiments, dict(runs), judged, about(experiments["budgets"][budget], budget, source))
+            evaluated[run.name, split] = EvaluatedRun(found, estimates)
+    return Results(matrix, runs, evaluated, about(matrix["budgets"][budget], budget, source))
 
 
 def about(budget: dict, name: str, source: str) -> str:
     """Return the line that says on what data, trained for how long."""
     if "images" in budget:
-        length = f"{budget['images']:,} images an arm"
+        length = f"{budget['images']:,} images per experiment"
     else:
         rows = paper_results.TEST.items()
         length = ", ".join(f"{paper_results.TITLES[net]} {row.epochs} epochs" for net, row in rows)
@@ -98,21 +95,21 @@ def about(budget: dict, name: str, source: str) -> str:
     return f"Data: {data}. Budget: {name} ({length}). {evaluation_table.other_data(source)}"
 
 
-def model(arm: Arm) -> str:
-    """The arm in the paper's words; a start that is not the paper's is said."""
-    start = "" if paper_start(arm) else f", {arm.start} start"
-    augmentation = "Aug" if arm.augmented else "No Aug"
-    return f"{paper_results.TITLES[arm.net]} ({augmentation} - {arm.context.title()} Context{start})"
+def model(experiment: Experiment) -> str:
+    """The experiment in the paper's words; a start that is not the paper's is said."""
+    start = "" if paper_start(experiment) else f", {experiment.start} start"
+    augmentation = "Aug" if experiment.augmented else "No Aug"
+    return f"{paper_results.TITLES[experiment.net]} ({augmentation} - {experiment.context.title()} Context{start})"
 
 
-def paper_start(arm: Arm) -> bool:
-    """Whether the arm starts as the paper's net does: the baseline at random, the others pre-trained."""
-    return (arm.start == "random") == (paper_results.START[arm.net] == "random")
+def paper_start(experiment: Experiment) -> bool:
+    """Whether the experiment starts as the paper's net does: the baseline at random, the others pre-trained."""
+    return (experiment.start == "random") == (paper_results.START[experiment.net] == "random")
 
 
-def figures(judged: Judged | None, names: Iterable[str] = metrics.NAMES) -> tuple[Cell, ...]:
+def figures(evaluated: EvaluatedRun | None, names: Iterable[str] = metrics.NAMES) -> tuple[Cell, ...]:
     """The figures of these names, or that they were not run."""
-    return tuple(judged.estimates[name] if judged else NOT_RUN for name in names)
+    return tuple(evaluated.estimates[name] if evaluated else NOT_RUN for name in names)
 
 
 def sizes(labels: np.ndarray) -> tuple[int, int, int]:
@@ -122,7 +119,7 @@ def sizes(labels: np.ndarray) -> tuple[int, int, int]:
 
 def samples(results: Results, split: str) -> tuple[str, ...]:
     """A line on the masses of a split; none where nothing was run."""
-    there = [judged for arm in results.arms if (judged := results.first(arm, split))]
+    there = [evaluated for experiment in results.experiments if (evaluated := results.first(experiment, split))]
     if not there:
         return ()
     n, malignant, benign = sizes(there[0].predictions.labels)

@@ -1,25 +1,20 @@
 """The checks of gpu_check.py: passes, updates, training speed, Caffe's own GPU tests, and their report."""
 
-import argparse
 import os
 import platform
-import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import jinja2
-
 from data_prep.core import provenance
 from data_prep.core.errors import InputError, one_line
-from data_prep.core.files import whole_file
+from data_prep.core.files import atomic_write
 from scripts.benchmarks import compare_nets
 from scripts.benchmarks.compare_nets import PASSES
 from scripts.benchmarks.measurements import own_batch
 from scripts.gpu_checks import caffe_unit_tests, cuda_runtime, isolated_runs, verdicts
 from scripts.nets import definitions
-from scripts.reporting.benchmark_page import spread
-from scripts.reporting.report_page import TEMPLATES
+from scripts.reporting.page_templates import render
 
 OUT = Path("runs/gpu_check.md")
 ITERATIONS = 20
@@ -49,18 +44,18 @@ def describe(gpu: int | None) -> dict[str, str]:
     }
 
 
-def plan(args: argparse.Namespace, gpu: int | None, folder: Path) -> dict[str, Callable]:
+def plan(gpu: int | None, folder: Path, quick: bool, unit_tests: str) -> dict[str, Callable]:
     """Return the parts by name, in their order; each is a function that returns its outcome."""
-    chosen = QUICK_NETS if args.quick else definitions.NETS
+    chosen = QUICK_NETS if quick else definitions.NETS
     parts = {}
     for net in chosen:
         for phase, name in PASSES.items():
             parts[f"{net}, {name}"] = partial(check_pass, net, phase, folder / net, gpu)
         parts[f"{net}, solver"] = partial(check_update, net, folder / net, gpu)
     for net in chosen:
-        size = (QUICK_BATCH, QUICK_ITERATIONS) if args.quick else (own_batch(net), ITERATIONS)
+        size = (QUICK_BATCH, QUICK_ITERATIONS) if quick else (own_batch(net), ITERATIONS)
         parts[f"{net}, time"] = partial(check_training, net, *size, gpu)
-    parts["Caffe's unit tests"] = partial(check_tests, args.unit_tests, gpu)
+    parts["Caffe's unit tests"] = partial(check_tests, unit_tests, gpu)
     return parts
 
 
@@ -90,9 +85,8 @@ def check_tests(chosen: str, gpu: int | None) -> dict:
 
 def write_page(out: Path, gpu: int | None, machine: dict[str, str], outcomes: dict[str, dict]) -> None:
     """Write the report."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"median": statistics.median, "spread": spread}
-    page = environment.get_template("gpu_check.md").render(
+    page = render(
+        "gpu_check.md",
         cpu=gpu is None,
         machine=machine,
         outcomes=outcomes,
@@ -102,5 +96,5 @@ def write_page(out: Path, gpu: int | None, machine: dict[str, str], outcomes: di
         batch=compare_nets.BATCH,
         updates=isolated_runs.UPDATES,
     )
-    with whole_file(out) as path:
+    with atomic_write(out) as path:
         path.write_text(page)

@@ -7,14 +7,13 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from data_prep.core.errors import one_line
+from data_prep.core.process_pool import run_in_fresh_process
 from scripts.benchmarks import compare_nets
 from scripts.benchmarks.job import RATE
 from scripts.gpu_checks import cuda_runtime
@@ -33,12 +32,9 @@ class Failed(Exception):
 
 def on(gpu: int | None, function: Callable, *arguments):
     """Return a function's result from a fresh process in which Caffe computes on a GPU or the CPU; else Failed."""
-    with (
-        tempfile.NamedTemporaryFile("r", errors="replace") as log,
-        ProcessPoolExecutor(1, get_context("spawn"), _begin, (gpu, log.name)) as pool,
-    ):
+    with tempfile.NamedTemporaryFile("r", errors="replace") as log:
         try:
-            return pool.submit(function, *arguments).result()
+            return run_in_fresh_process(function, *arguments, initializer=_begin, initargs=(gpu, log.name))
         except BrokenProcessPool:
             raise Failed(last_words(log.read()) or "the process ended without a word") from None
         except Exception as error:  # whatever it is, it is to be in the report

@@ -34,7 +34,7 @@ def insert(net) -> None:
                 scale.param.add(lr_mult=rate, decay_mult=0)
 
 
-def settle(net, batches: Iterable[np.ndarray]) -> None:
+def reestimate_bn_statistics(net, batches: Iterable[np.ndarray]) -> None:
     """Take every batch norm's statistics anew from these net inputs (n, c, s, s), the weights left alone.
 
     `net` is a caffe.Net in phase TRAIN, so that each layer sees what comes of normalized batches before it.

@@ -27,7 +27,7 @@ def load_untrained(net: str, seed: int, batches: Iterable[np.ndarray]):
         if any(layer.type == "BatchNorm" for layer in caffe_net.layers):
             learner = caffe.Net(file.name, caffe.TRAIN)
             learner.share_with(caffe_net)
-            batch_norm.settle(learner, batches)
+            batch_norm.reestimate_bn_statistics(learner, batches)
     return caffe_net
 
 

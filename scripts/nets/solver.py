@@ -1,25 +1,13 @@
-"""Caffe's solvers of the nets' hand-written files, for benchmarks: without evaluation and snapshots.
-
-Also what a timing of one needs: an iteration's seconds, and a process of its own.
-"""
+"""Caffe's solvers of the nets' hand-written files, for benchmarks: without evaluation and snapshots."""
 
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 from google.protobuf import json_format, text_format
 
 from data_prep.database import lmdb_io
 from scripts.nets import definitions
-
-
-def apart(function: Callable, *arguments):
-    """Return a function's result from a fresh process: what one net leaves behind slows no other."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def timed_step(solver, number: int) -> tuple[float, float]:

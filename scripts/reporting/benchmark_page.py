@@ -1,17 +1,14 @@
 """What the benchmarks share: parts that are measured one by one into JSON files, and the page made from these."""
 
 import json
-import statistics
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import jinja2
-
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import whole_file, write_json
-from scripts.reporting.report_page import TEMPLATES
+from data_prep.core.files import atomic_write, write_json
+from scripts.reporting.page_templates import render
 
 
 def check_parts(typed: Iterable[str], parts: Iterable[str]) -> None:
@@ -43,15 +40,7 @@ def measured(out: Path, parts: Iterable[str]) -> dict[str, dict]:
 
 def write_page(out: Path, template: str, found: dict[str, dict], **more) -> str:
     """Write README.md from the parts' files, and return it. The template sees them as `parts`, and `more`."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"median": statistics.median, "spread": spread}
-    page = environment.get_template(template).render(parts=found, **more)
-    with whole_file(out / "README.md") as path:
+    page = render(template, parts=found, **more)
+    with atomic_write(out / "README.md") as path:
         path.write_text(page)
     return page
-
-
-def spread(values: list[float], digits: int = 2) -> str:
-    """Return the median, and in brackets the smallest and the largest value."""
-    middle, low, high = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
-    return f"{middle} ({low} to {high})"

@@ -1,31 +1,60 @@
-"""A finished run as report.py shows it: everything that its folder holds, read and checked."""
+"""A finished run: everything that its folder holds, read from there and, for a page, checked."""
 
-import csv
-import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from scripts.evaluation import paper_results, predictions
+from data_prep.core.files import read_json
+from scripts.evaluation import metrics, paper_results, predictions, run_files
+from scripts.evaluation.predictions import Predictions
 from scripts.reporting import gallery
 
 RUN_FILES = ("run.json", "log.csv", "eval_test/metrics.json", "eval_test/predictions.csv")
 PICTURES = ("eval_test/roc.png", "eval_test/confusion.png", "saliency_val/saliency.png")
 GALLERY = "gallery_test"
 MAKERS = {"eval_test": "eval.py", "saliency_val": "saliency.py", GALLERY: "gallery.py"}
+ESTIMATE = {"value": float | None, "low": float | None, "high": float | None}
+METRICS = {
+    **dict.fromkeys(("net", "split", "source", "context"), str),
+    "augmented_training": bool | None,
+    **dict.fromkeys(("n", "masses", "patients", "malignant", "benign"), int),
+    "counts": dict.fromkeys(metrics.Counts._fields, int),
+    "metrics": dict.fromkeys(metrics.NAMES, ESTIMATE),
+}
+"""What a page shows of metrics.json."""
 SAME = 1e-3  # what one net's probabilities may differ by when it is run in other batches: rounding, and more than that
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run: its folder, run.json, log.csv's rows, and of the test split metrics, predictions and gallery."""
+class FinishedRun:
+    """A run that is trained and evaluated. What is in its folder is read when it is first asked for."""
 
     folder: Path
-    settings: dict
-    log: list[dict[str, float]]
-    scores: dict
-    found: predictions.Predictions
-    masses: list[dict]
+
+    @cached_property
+    def settings(self) -> dict:
+        """run.json: settings, progress, code and machine."""
+        return run_files.read_run(self.folder)
+
+    @cached_property
+    def log(self) -> list[dict[str, float]]:
+        """The rows of log.csv."""
+        return run_files.read_log(self.folder)
+
+    @cached_property
+    def scores(self) -> dict:
+        """metrics.json of the test split."""
+        return read_json(self.folder / "eval_test/metrics.json", METRICS)
+
+    @cached_property
+    def masses(self) -> list[dict]:
+        """The index of the test split's gallery."""
+        return gallery.read(self.folder / GALLERY)
+
+    def predictions(self, split: str = "test") -> Predictions:
+        """Return predictions.csv of a split."""
+        return predictions.read_predictions(self.folder / f"eval_{split}" / "predictions.csv")
 
     @property
     def name(self) -> str:
@@ -41,7 +70,7 @@ class Run:
 
     @property
     def start(self) -> str:
-        """What weights the training began with, in a word."""
+        """The weights that the training began with, in a word."""
         return predictions.name_of_weights(self.settings["weights"])
 
     @property
@@ -70,8 +99,8 @@ class Run:
         return ", ".join(parts)
 
 
-def read(folder: Path) -> Run:
-    """Return a finished run.
+def read(folder: Path) -> FinishedRun:
+    """Return a finished run, checked to have all that a page shows.
 
     Raises InputError that names the first file missing and the command that makes it, or a gallery of other weights
     than those evaluated.
@@ -80,20 +109,13 @@ def read(folder: Path) -> Run:
         if not (folder / name).is_file():
             maker = MAKERS.get(name.partition("/")[0], "train.py")
             raise InputError(f"{folder / name}: missing; make it with python scripts/{maker} --run {folder}")
-    with (folder / "log.csv").open(newline="") as file:
-        log = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    settings, scores = (json.loads((folder / name).read_text()) for name in ("run.json", "eval_test/metrics.json"))
-    found = predictions.read_predictions(folder / "eval_test" / "predictions.csv")
-    masses = gallery.read(folder / GALLERY)
-    _check_same(folder, found, masses)
-    return Run(folder, settings, log, scores, found, masses)
-
-
-def _check_same(folder: Path, found: predictions.Predictions, masses: list[dict]) -> None:
-    judged = dict(zip(found.masses[::-1], found.probabilities[::-1], strict=True))  # of several records the first
-    pictured = {row["mass_id"]: row["probability"] for row in masses}
-    if judged.keys() != pictured.keys() or any(abs(judged[mass] - pictured[mass]) > SAME for mass in judged):
-        path = folder / GALLERY / gallery.INDEX
+    run = FinishedRun(folder)
+    found = run.predictions()
+    evaluated = dict(zip(found.masses[::-1], found.probabilities[::-1], strict=True))  # of several records the first
+    pictured = {row["mass_id"]: row["probability"] for row in run.masses}
+    if evaluated.keys() != pictured.keys() or any(abs(evaluated[mass] - pictured[mass]) > SAME for mass in evaluated):
         raise InputError(
-            f"{path}: of other weights than evaluated; make it with python scripts/gallery.py --run {folder}"
+            f"{folder / GALLERY / gallery.INDEX}: of other weights than evaluated; "
+            f"make it with python scripts/gallery.py --run {folder}"
         )
+    return run

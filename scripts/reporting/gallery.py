@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep.core.files import whole_file
+from data_prep.core.errors import InputError, one_line
+from data_prep.core.files import atomic_write, check_regular, numbers, read_rows
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import plots, selection
 from scripts.evaluation.saliency_maps import explain
@@ -24,7 +25,7 @@ SEEN = 224  # pixels shown of each side: what the smallest input of the nets see
 TILE = 112
 
 
-def tiles(chosen: selection.Chosen) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
+def tiles(chosen: selection.EvaluationTarget) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
     """Yield for each mass, by its id, a row of FIELDS, its crop and its map, (TILE, TILE) uint8 each.
 
     A mass stands for its first record.
@@ -90,9 +91,9 @@ def write(out: Path, rows: list[dict], sheets: dict[str, np.ndarray]) -> None:
     """Write the sheets, then the index, which is absent while they are replaced."""
     (out / INDEX).unlink(missing_ok=True)
     for name, pixels in sheets.items():
-        with whole_file(out / f"{name}.webp") as path:
+        with atomic_write(out / f"{name}.webp") as path:
             Image.fromarray(pixels).save(path, "WEBP", quality=SHEETS[name], method=6)
-    with whole_file(out / INDEX) as path, path.open("w", newline="") as file:
+    with atomic_write(out / INDEX) as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -100,14 +101,14 @@ def write(out: Path, rows: list[dict], sheets: dict[str, np.ndarray]) -> None:
 
 def read(folder: Path) -> list[dict]:
     """Return the rows of index.csv in the tiles' order, each with its tile's row and column in the sheets."""
-    with Image.open(folder / FILES[0]) as image:
-        columns = image.width // TILE
-    with (folder / INDEX).open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    numbers = {"label": int, "predicted": int, "probability": float}
+    try:
+        with Image.open(check_regular(folder / FILES[0]), formats=["WEBP"]) as image:
+            columns = image.width // TILE
+    except OSError as error:
+        raise InputError(f"{folder / FILES[0]}: damaged ({one_line(error)}); make it with scripts/gallery.py") from None
+    kinds = {"label": int, "predicted": int, "probability": float}
+    path = folder / INDEX
     return [
-        row
-        | {name: number(row[name]) for name, number in numbers.items()}
-        | {"tile_row": place // columns, "tile_column": place % columns}
-        for place, row in enumerate(rows)
+        row | numbers(path, row, **kinds) | {"tile_row": place // columns, "tile_column": place % columns}
+        for place, row in enumerate(read_rows(path, FIELDS))
     ]

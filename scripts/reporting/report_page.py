@@ -7,32 +7,31 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 from PIL import Image
 
-from data_prep.core.files import whole_file
+from data_prep.core.files import atomic_write
 from data_prep.database import build_summary, lmdb_io, manifest
 from scripts.evaluation import curves, evaluation_table, metrics, paper_results, plots
 from scripts.reporting import finished_run, gallery, summary_text, svg_charts
-from scripts.reporting.finished_run import Run
+from scripts.reporting.finished_run import FinishedRun
+from scripts.reporting.page_templates import render
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
 EXAMPLES = 5  # masses of each class in the opening picture, as in the paper's Fig 1
 CLEAR = 4  # ROC curves that can be told apart: of more, only each net's first is shown at first
 
 
-def examples(out: Path, of: Run) -> tuple[str, Path]:
+def examples(out: Path, of: FinishedRun) -> tuple[str, Path]:
     """Draw the first benign and malignant validation crops of a run's data; return the figure's caption and path."""
     found: tuple[list, list] = ([], [])
     for record in lmdb_io.records(of.data / "val"):
         if len(found[record.label]) < EXAMPLES:
             found[record.label].append(record.image)
-    with whole_file(out / "examples.png") as path:
+    with atomic_write(out / "examples.png") as path:
         plots.examples(*found, of.scores["source"]).savefig(path)
     return "Masses of the validation set, benign above and malignant below, as the nets see them.", out / "examples.png"
 
 
-def saliency(out: Path, of: Run) -> tuple[str, Path]:
+def saliency(out: Path, of: FinishedRun) -> tuple[str, Path]:
     """Return the caption of a run's saliency figure, and the path where write_page will have put it."""
     caption = f"{of.title} ({of.name}): validation masses, and below each where its class score is most sensitive."
     return caption, out / of.name / "saliency.png"
@@ -40,7 +39,7 @@ def saliency(out: Path, of: Run) -> tuple[str, Path]:
 
 def write_page(
     out: Path,
-    runs: Sequence[Run],
+    runs: Sequence[FinishedRun],
     title: str,
     tables: Sequence = (),
     figures: Sequence[tuple[str, Path]] = (),
@@ -60,27 +59,21 @@ def write_page(
         "figures": [(caption, embed(path), os.path.relpath(path, out)) for caption, path in figures],
         "text": text,
     }
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=jinja2.select_autoescape(["html"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     for template, name in (("report.md", "README.md"), ("report.html", "report.html")):
-        with whole_file(out / name) as path:
-            path.write_text(environment.get_template(template).render(page))
+        with atomic_write(out / name) as path:
+            path.write_text(render(template, **page))
 
 
-def copy_files(each: Run, out: Path) -> None:
+def copy_files(each: FinishedRun, out: Path) -> None:
     """Copy what the page shows and rests on, all into one folder a run, and draw the run's curves there."""
     out.mkdir(parents=True, exist_ok=True)
     for name in (*finished_run.RUN_FILES, *finished_run.PICTURES):
         shutil.copyfile(each.folder / name, out / Path(name).name)
-    with whole_file(out / "curves.png") as path:
+    with atomic_write(out / "curves.png") as path:
         plots.curves(each.title, each.log).savefig(path)
 
 
-def describe(runs: Sequence[Run]) -> dict:
+def describe(runs: Sequence[FinishedRun]) -> dict:
     """Return what both templates show of the runs."""
     sheets: dict[str, str] = {}  # a name for each data URI
     databases = {str(each.data): manifest.read_json(each.data) for each in runs}
@@ -106,16 +99,17 @@ def describe(runs: Sequence[Run]) -> dict:
     }
 
 
-def show(each: Run, runs: Sequence[Run], sheets: dict[str, str]) -> dict:
+def show(each: FinishedRun, runs: Sequence[FinishedRun], sheets: dict[str, str]) -> dict:
     """Return what the templates show of one run; a gallery's sheets join `sheets`, those alike once."""
     kin = [other.name for other in runs if other.net == each.net]
-    arrays = each.found.labels, each.found.probabilities, each.found.patients
+    found = each.predictions()
+    arrays = found.labels, found.probabilities, found.patients
     pictures = {name: embed(each.folder / finished_run.GALLERY / f"{name}.webp") for name in gallery.SHEETS}
     return {
         "run": each,
         "stroke": kin.index(each.name),
         "drawn": len(runs) <= CLEAR or each.name == kin[0],
-        "roc": svg_charts.roc(each.found),
+        "roc": svg_charts.roc(found),
         "calibration": curves.calibration(*arrays),
         "brier": curves.brier(*arrays),
         "strokes": svg_charts.strokes(*arrays[:2]),

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 import markupsafe
 
 from scripts.evaluation import evaluation_table, paper_results
-from scripts.reporting.finished_run import Run
+from scripts.reporting.finished_run import FinishedRun
 
 
-def answer(runs: Sequence[Run]) -> list[str]:
+def answer(runs: Sequence[FinishedRun]) -> list[str]:
     """Return sentences that say how each net did on the test set, and how that stands to the paper's and to chance."""
     leading = leading_runs(runs)
     samples = dict.fromkeys(
@@ -32,13 +32,13 @@ def answer(runs: Sequence[Run]) -> list[str]:
     return found
 
 
-def leading_runs(runs: Sequence[Run]) -> list[Run]:
+def leading_runs(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
     """Return of each net one run, the first on crops as in the paper's Table 3, or else the first."""
     by_net = {net: [run for run in runs if run.net == net] for net in paper_results.TEST}
     return [max(kin, key=lambda run: run.as_in_table_3) for kin in by_net.values() if kin]
 
 
-def side(run: Run) -> int | None:
+def side(run: FinishedRun) -> int | None:
     """Return where the paper's accuracy of the net lies: within the run's interval 0, above it 1, below it -1.
 
     None where the run has no interval.
@@ -48,17 +48,17 @@ def side(run: Run) -> int | None:
     return None if low is None else int(theirs > high) - int(theirs < low)
 
 
-def may_be_chance(run: Run) -> bool:
+def may_be_chance(run: FinishedRun) -> bool:
     """Return whether the interval of the AUC reaches down to one half, or is not known."""
     low = run.scores["metrics"]["auc"]["low"]
     return low is None or low <= 0.5
 
 
-def is_synthetic(runs: Sequence[Run]) -> bool:
+def is_synthetic(runs: Sequence[FinishedRun]) -> bool:
     return any(run.scores["source"] == "synthetic" for run in runs)
 
 
-def caveats(runs: Sequence[Run]) -> list[str]:
+def caveats(runs: Sequence[FinishedRun]) -> list[str]:
     """Return why not to compare these figures with the paper's; where it is not all runs' matter, with their names."""
     found: dict[str, list[str]] = {}
     for run in runs:

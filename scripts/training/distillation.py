@@ -11,7 +11,6 @@ one step at the paper's rate overturned them. So outputs fall from FIRST to LAST
 the weights to the size that such rates are made for, BVLC's. Mean and variance are then taken anew from views.
 """
 
-import csv
 import hashlib
 import tempfile
 from collections.abc import Iterator
@@ -22,8 +21,9 @@ import numpy as np
 from google.protobuf import text_format
 
 from data_prep.core import provenance
-from data_prep.core.files import whole_file, write_json
+from data_prep.core.files import atomic_write, write_json
 from data_prep.database import lmdb_io
+from scripts.evaluation import run_files
 from scripts.nets import batch_norm, definitions, teacher
 from scripts.nets.caffemodel import read_weights
 from scripts.training import distillation_set, run_folder, snapshots
@@ -81,7 +81,7 @@ def settled(train_val, weights: Path, data: Path):
         prototxt.write_text(text_format.MessageToString(without_data(train_val)))
         net = caffe.Net(str(prototxt), str(weights), caffe.TRAIN)
         rescale(net)
-        batch_norm.settle(net, (views - mean[:, None, None] for views in batches(data / "train")))
+        batch_norm.reestimate_bn_statistics(net, (views - mean[:, None, None] for views in batches(data / "train")))
         net.save(str(whole))
         return read_weights(whole)
 
@@ -122,15 +122,13 @@ def finish(folder: Path, settings: Settings, out: Path) -> None:
     weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
     train_val = definitions.read_prototxt(folder / run_folder.TRAIN_VAL)
     folded = batch_norm.fold(settled(train_val, weights, Path(settings.data)), out.stem).SerializeToString()
-    _, content = run_folder.read_run(folder)
-    with (folder / "log.csv").open(newline="") as file:
-        *_, last = csv.DictReader(file)
+    content = run_files.read_run(folder)
     result = {
         "views": distillation_set.read_content(Path(settings.data)),
-        "val_loss": float(last["val_loss"]),
+        "val_loss": run_files.read_log(folder)[-1]["val_loss"],
         "folded_by": provenance.commit(),
         "sha256": hashlib.sha256(folded).hexdigest(),
     }
     write_json(out.with_suffix(".json"), content | result)
-    with whole_file(out) as path:
+    with atomic_write(out) as path:
         path.write_bytes(folded)

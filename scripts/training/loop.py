@@ -5,14 +5,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import write_json
+from scripts.evaluation import run_files
 from scripts.nets import definitions
+from scripts.nets.caffemodel import check_fit, read_weights, shapes_of
 from scripts.training import run_folder, snapshots
 from scripts.training.settings import Settings
 from scripts.training.snapshots import Progress
@@ -22,41 +24,51 @@ SNAPSHOT_SECONDS = 60  # at least, between two: AlexNet's take a second or two, 
 DIVERGED = 87.3  # Caffe's softmax loss cannot exceed -log(FLT_MIN) = 87.3365: every answer certain, and wrong
 
 
-def train(
-    folder: Path,
-    settings: Settings,
-    about: dict,
-    done: int,
-    progress: Progress,
-    again: str,
-    join: Callable | None = None,
-) -> None:
-    """Train from the snapshot after `done` iterations (0: the start) to the end.
+@dataclass
+class Training:
+    """A run to train to its end, from the snapshot after `done` iterations (0: from the start).
 
-    `join` (multi_gpu.py) makes of the solver a function that takes an iteration on all GPUs, as stepper() does on
-    one. SystemExit after a stop signal, with the command `again`, which goes on, on stderr.
+    `progress` is that snapshot's. `provenance` is what run.json says of code and machine, and `resume_command` what a
+    user types to go on after a stop.
+    """
+
+    folder: Path
+    settings: Settings
+    provenance: dict
+    resume_command: str
+    done: int
+    progress: Progress
+
+
+def train(run: Training, join: Callable | None = None) -> None:
+    """Train a run to its end.
+
+    `join` (multi_gpu.py) returns a function that takes an iteration on all GPUs, as stepper() does for one. After a
+    stop signal SystemExit, with the command to go on on stderr.
     """
     stop = stop_signals()
-    solver = open_solver(folder, done)
-    snapshots.check_space(solver, folder)
-    snapshots.remove_after(folder, done)
-    run_folder.trim_log(folder, done)
-    if done:
-        print(f"{folder}: going on after iteration {done} of {settings.iterations}", flush=True)
-    step = (join or stepper)(solver, settings)
-    replay_data(solver, settings, done, stop)
-
-    def save() -> None:
-        snapshots.save(solver, folder, progress)
-        state = {"iteration": solver.iter, "seconds": round(progress.seconds, 1)}
-        write_json(folder / "run.json", asdict(settings) | about | state)
-
-    iterate(step, solver, folder, settings, progress, save, stop)
-    if solver.iter < settings.iterations:
-        if solver.iter > done:
-            save()
-        print(f"stopped after iteration {solver.iter} of {settings.iterations}; to go on: {again}", file=sys.stderr)
+    solver = open_solver(run.folder, run.done)
+    snapshots.check_space(solver, run.folder, 1 if run.done else 3)  # two are kept, and a third is being written
+    snapshots.remove_after(run.folder, run.done)
+    run_folder.trim_log(run.folder, run.done)
+    iterations = run.settings.iterations
+    if run.done:
+        print(f"{run.folder}: going on after iteration {run.done} of {iterations}", flush=True)
+    step = (join or stepper)(solver, run.settings)
+    replay_data(solver, run.settings, run.done, stop)
+    iterate(run, solver, step, stop)
+    if solver.iter < iterations:
+        if solver.iter > run.done:
+            save(run, solver)
+        print(f"stopped after iteration {solver.iter} of {iterations}; to go on: {run.resume_command}", file=sys.stderr)
         sys.exit(128 + stop[0])
+
+
+def save(run: Training, solver) -> None:
+    """Write a snapshot, then how far the run is to its run.json."""
+    snapshots.save(solver, run.folder, run.progress)
+    state = {"iteration": solver.iter, "seconds": round(run.progress.seconds, 1)}
+    write_json(run.folder / run_files.JSON, asdict(run.settings) | run.provenance | state)
 
 
 def stop_signals() -> list[int]:
@@ -72,18 +84,22 @@ def open_solver(folder: Path, done: int):
     """Return Caffe's solver of a run, as the snapshot after `done` iterations left it."""
     with run_folder.quiet_solver(folder, resuming=done > 0) as path:
         solver = definitions.import_caffe().get_solver(str(path))
+    if hasattr(solver, "share_memory"):  # the Caffe with GPU code lacks it
+        solver.share_memory()
     if done:
+        snapshots.check_state(folder, done)
+        weights, shapes = snapshots.file_of(folder, done, ".caffemodel"), shapes_of(solver.net)
+        check_fit(weights, read_weights(weights), shapes, needed=set(shapes))
         solver.restore(str(snapshots.file_of(folder, done, ".solverstate")))
     return solver
 
 
-def iterate(
-    step: Callable, solver, folder: Path, settings: Settings, progress: Progress, save: Callable, stop: list[int]
-) -> None:
+def iterate(run: Training, solver, step: Callable[[], tuple[float, float]], stop: list[int]) -> None:
     """Take the remaining iterations, evaluating, logging and saving on the way; return early after a stop signal.
 
     InputError when the training has diverged.
     """
+    settings, progress = run.settings, run.progress
     began = time.monotonic() - progress.seconds
     saved = time.monotonic()
     size = {"total": settings.iterations * settings.batch, "initial": solver.iter * settings.batch}
@@ -102,13 +118,13 @@ def iterate(
                 shown["accuracy"] = f"{accuracy:.2f}"
             if settings.evaluated_at(solver.iter):
                 row = evaluate(solver, settings, progress)
-                run_folder.add_row(folder, row)
+                run_folder.add_row(run.folder, row)
                 progress.start_row()
                 shown["validation"] = f"{row.get('val_accuracy', row['val_loss']):.3f}"
                 if bar.disable:
                     print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
                 if time.monotonic() - saved > SNAPSHOT_SECONDS or solver.iter == settings.iterations:
-                    save()
+                    save(run, solver)
                     saved = time.monotonic()
             bar.set_postfix(shown, refresh=False)
             bar.update(settings.batch)

@@ -8,7 +8,6 @@ A process that waits in NCCL for one that is gone waits for ever, deaf to Python
 nothing, starts them all, hands stop signals to the first alone, and ends the others as soon as one has ended.
 """
 
-import ctypes
 import os
 import signal
 import sys
@@ -18,21 +17,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import connection, get_context, parent_process, resource_tracker
-from pathlib import Path
 
 from tqdm import tqdm
 
-from data_prep.core.errors import InputError, run
+from data_prep.core import errors
+from data_prep.core.errors import InputError
+from data_prep.core.process_pool import die_with_parent
 from scripts.nets import definitions, device
 from scripts.training import loop
 from scripts.training.settings import Settings
-from scripts.training.snapshots import Progress
-
-PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
 def usable(typed: str | None) -> list[int | None]:
-    """Return the ids of the GPUs that were typed, as nets.tried(); InputError where Caffe cannot join several."""
+    """Return the ids of the GPUs that were typed (device.usable_gpus); InputError where Caffe cannot join several."""
     gpus = device.usable_gpus(typed)
     if len(gpus) > 1 and not definitions.import_caffe().has_nccl():
         raise InputError(
@@ -42,17 +39,15 @@ def usable(typed: str | None) -> list[int | None]:
     return gpus
 
 
-def train(
-    gpus: list[int | None], folder: Path, settings: Settings, about: dict, done: int, progress: Progress, again: str
-) -> None:
-    """Do as training.train(), in a process for each of these GPUs.
+def train(gpus: list[int | None], run: loop.Training) -> None:
+    """Do as loop.train(), in a process for each of these GPUs.
 
     SystemExit where the first process ends with it; InputError when one dies.
     """
     context = get_context("spawn")  # a forked process could not use CUDA
     ours, theirs = zip(*(context.Pipe() for _ in gpus[1:]), strict=True)
-    work = [partial(_lead, connect, ours, folder, settings, about, done, progress, again)]
-    work += [partial(_follow, connect, link, folder, settings, done) for link in theirs]
+    work = [partial(_lead, connect, ours, run)]
+    work += [partial(_follow, connect, link, run) for link in theirs]
     processes = [context.Process(target=_live, args=(rank, gpus, each)) for rank, each in enumerate(work)]
     resource_tracker.ensure_running()  # else the first start() would, and let signals through again
     signal.pthread_sigmask(signal.SIG_BLOCK, loop.STOP)  # inherited: none is lost before the first can take it
@@ -75,7 +70,7 @@ def train(
                 process.join()
     status = processes[rank].exitcode
     if status < 0 or status == 1:
-        why = signal.Signals(-status).name if status < 0 else "as it says above"
+        why = signal.Signals(-status).name if status < 0 else "see its output above"
         raise InputError(f"GPU {gpus[rank]}: its process died ({why}); go on with --resume")
     if status:
         sys.exit(status)
@@ -100,7 +95,7 @@ def connect(solver, links: list) -> None:
 
 def _live(rank: int, gpus: list[int | None], work: Callable[[], None]) -> None:
     """Be one of the processes, to its end."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     if not parent_process().is_alive():
         os._exit(1)
     tqdm.set_lock(threading.RLock())  # its own, for many processes, would be missed when this one is killed
@@ -111,7 +106,7 @@ def _live(rank: int, gpus: list[int | None], work: Callable[[], None]) -> None:
         caffe.set_solver_count(len(gpus))
         caffe.set_solver_rank(rank)
         caffe.set_multiprocess(True)
-        status = run(work)
+        status = errors.run(work)
     except SystemExit as stop:
         status = stop.code
     except Exception:
@@ -121,8 +116,8 @@ def _live(rank: int, gpus: list[int | None], work: Callable[[], None]) -> None:
     os._exit(status)  # an orderly end of NCCL would wait for the others
 
 
-def _lead(connect: Callable, links: list, *what) -> None:
-    """Be the first process: training.train() with the arguments `what`, the others taking each iteration with it."""
+def _lead(connect: Callable, links: list, run: loop.Training) -> None:
+    """Be the first process: loop.train(), the others taking each iteration with it."""
 
     def join(solver, settings: Settings) -> Callable[[], tuple[float, float]]:
         with _others_alive():
@@ -137,16 +132,16 @@ def _lead(connect: Callable, links: list, *what) -> None:
 
         return step
 
-    loop.train(*what, join=join)
+    loop.train(run, join)
 
 
-def _follow(connect: Callable, link, folder: Path, settings: Settings, done: int) -> None:
+def _follow(connect: Callable, link, run: loop.Training) -> None:
     """Be another process: take an iteration whenever the first one says so."""
-    solver = loop.open_solver(folder, done)
+    solver = loop.open_solver(run.folder, run.done)
     with _others_alive():
         connect(solver, [link])
-        step = loop.stepper(solver, settings)
-        loop.replay_data(solver, settings, done, stop=[])
+        step = loop.stepper(solver, run.settings)
+        loop.replay_data(solver, run.settings, run.done, stop=[])
         while True:
             link.recv()
             link.send(step())

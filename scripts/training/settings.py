@@ -1,6 +1,5 @@
 """A run's settings: from what was typed, the hand-written files and the data; checked before Caffe sees them."""
 
-import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import paper_results
 from scripts.nets import definitions
-from scripts.nets.caffemodel import check_fit, read_weights, shapes_of
+from scripts.nets.caffemodel import check_fit, check_sum, read_weights, shapes_of
 
 LARGEST_VAL_BATCH = 64  # images: enough to keep the processor busy, small beside a training batch
 EVALUATIONS = 25  # in a run counted in iterations: enough for a curve
@@ -56,40 +55,55 @@ class Settings:
         return epochs_done > before
 
 
-def new_settings(args: argparse.Namespace, gpus: int = 1) -> Settings:
-    """Return a new run's settings, on this many GPUs, from what was typed, the hand-written files and the data."""
-    if args.net != "baseline" and not args.weights and not args.from_scratch:
+@dataclass(frozen=True)
+class Options:
+    """What a user may decide about a training; None leaves it to the hand-written files, or to a resumed run."""
+
+    net: str
+    data: Path | None = None
+    weights: Path | None = None
+    from_scratch: bool | None = None
+    epochs: int | None = None
+    iterations: int | None = None
+    batch: int | None = None
+    iter_size: int | None = None
+    seed: int | None = None
+
+
+def new_settings(options: Options, gpus: int = 1) -> Settings:
+    """Return a new run's settings, on this many GPUs, from the options, the hand-written files and the data."""
+    if options.net != "baseline" and not options.weights and not options.from_scratch:
         raise InputError(
-            f"--net {args.net}: starts from ImageNet weights: --weights weights/bvlc_{args.net}.caffemodel "
-            f"(python scripts/fetch_weights.py {args.net} fetches them), from those of scripts/pretrain.py, "
-            f"or --from-scratch to do without"
+            f"--net {options.net}: starts from ImageNet weights: --weights weights/bvlc_{options.net}.caffemodel "
+            f"(python scripts/fetch_weights.py {options.net} fetches them) or what stands in for them, --weights "
+            f"results/starts/distilled_{options.net}.caffemodel; or --from-scratch to do without"
         )
-    train_val = definitions.read_prototxt(definitions.prototxt(args.net, "train_val"))
-    solver = definitions.read_prototxt(definitions.solver_prototxt(args.net), "SolverParameter")
-    data = args.data or manifest.DEFAULT
+    train_val = definitions.read_prototxt(definitions.prototxt(options.net, "train_val"))
+    solver = definitions.read_prototxt(definitions.solver_prototxt(options.net), "SolverParameter")
+    data = options.data or manifest.DEFAULT
     content = manifest.read_json(data)
     images = {split: lmdb_io.count(data / split) for split in ("train", "val")}
     for split, count in images.items():
         if not count:
             raise InputError(f"{data / split}: holds no images; build the database from more masses")
-    batch = args.batch or definitions.data_layer(train_val, "TRAIN").data_param.batch_size
-    epochs = None if args.iterations else args.epochs or paper_results.TEST[args.net].epochs
-    iterations = args.iterations or math.ceil(epochs * images["train"] / batch)
+    batch = options.batch or definitions.data_layer(train_val, "TRAIN").data_param.batch_size
+    epochs = None if options.iterations else options.epochs or paper_results.TEST[options.net].epochs
+    iterations = options.iterations or math.ceil(epochs * images["train"] / batch)
     return Settings(
-        net=args.net,
+        net=options.net,
         data=str(data),
         data_digest=content["digest"],
-        weights=str(args.weights) if args.weights else None,
-        from_scratch=bool(args.from_scratch),
-        seed=solver.random_seed if args.seed is None else args.seed,
+        weights=str(options.weights) if options.weights else None,
+        from_scratch=bool(options.from_scratch),
+        seed=solver.random_seed if options.seed is None else options.seed,
         batch=batch,
         epochs=epochs,
         iterations=iterations,
-        evaluate_every=math.ceil(iterations / EVALUATIONS) if args.iterations else None,
+        evaluate_every=math.ceil(iterations / EVALUATIONS) if options.iterations else None,
         train_images=images["train"],
         val_images=images["val"],
         val_batch=val_batch_of(images["val"]),
-        parts=parts_of(batch, gpus, args.iter_size or 1),
+        parts=parts_of(batch, gpus, options.iter_size or 1),
         augmented=manifest.is_augmented(content),
     )
 
@@ -111,22 +125,20 @@ def parts_of(batch: int, gpus: int, iter_size: int) -> int:
     return parts
 
 
-def check_same(args: argparse.Namespace, folder: Path, settings: Settings, gpus: int = 1) -> None:
+def check_same(options: Options, folder: Path, settings: Settings, gpus: int = 1) -> None:
     """Raise InputError when an option, or the number of GPUs, contradicts the run to be resumed.
 
     The parts of a batch stay as they were, since batch norm takes its statistics over one; which GPU computes which
     of them may change.
     """
     for name in ("net", "data", "weights", "from_scratch", "epochs", "iterations", "batch", "seed"):
-        typed, own = getattr(args, name), getattr(settings, name)
+        typed, own = getattr(options, name), getattr(settings, name)
         if typed is not None and (str(typed) if isinstance(typed, Path) else typed) != own:
             option = "--" + name.replace("_", "-")
-            raise InputError(
-                f"{folder}: was begun with {option} {own}, not {typed}; leave it out, or give another --out"
-            )
-    if settings.parts % gpus or args.iter_size not in (None, settings.parts // gpus):
+            raise InputError(f"{folder}: began with {option} {own}, not {typed}; leave it out, or give another --out")
+    if settings.parts % gpus or options.iter_size not in (None, settings.parts // gpus):
         raise InputError(
-            f"{folder}: was begun with batches in {settings.parts} part(s), so GPUs x --iter-size must be that "
+            f"{folder}: began with batches in {settings.parts} part(s), so GPUs x --iter-size must be that "
             f"(--iter-size may be left out); give another --gpu, or another --out"
         )
     if manifest.read_json(Path(settings.data))["digest"] != settings.data_digest:
@@ -139,7 +151,9 @@ def check_data(settings: Settings) -> None:
     transform = definitions.data_layer(
         definitions.read_prototxt(definitions.prototxt(settings.net, "train_val")), "TRAIN"
     ).transform_param
+    content = manifest.read_json(data)
     for split in ("train", "val"):
+        manifest.check_tied(data, content, split)
         sides = next(lmdb_io.records(data / split)).image.shape
         if min(sides) < transform.crop_size:
             raise InputError(f"{data / split}: images of {sides}, smaller than the net's {transform.crop_size}")
@@ -156,4 +170,6 @@ def check_weights(settings: Settings) -> None:
     shapes = shapes_of(caffe.Net(str(definitions.prototxt(settings.net, "deploy")), caffe.TEST))
     slow = definitions.slow_layers(definitions.read_prototxt(definitions.prototxt(settings.net, "train_val")))
     fit = check_fit(weights, read_weights(weights), shapes, needed=slow)
+    if not check_sum(weights):
+        print(f"{weights}: unchecked, for no JSON beside it has its SHA-256")
     print(f"{weights}: fills {len(fit.copied)} layers; at random start: {', '.join(fit.random) or 'none'}")

@@ -30,7 +30,7 @@ def typed(monkeypatch, script, *words) -> int:
     return run(script.main)
 
 
-def judged(monkeypatch, tmp_path, *words) -> dict[str, plots.Judged]:
+def judged(monkeypatch, tmp_path, *words) -> dict[str, plots.ClassifiedMass]:
     """Type a classify.py command that succeeds; return what its picture was drawn of, by the masses' names."""
     found = []
     draw = plots.classified

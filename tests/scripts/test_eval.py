@@ -187,10 +187,10 @@ def test_patients_seen_in_training_are_told_and_written_down(there, monkeypatch,
 def test_data_rebuilt_or_gone_since_training_is_told(there, capsys, tmp_path):
     parser = selection.parser("", split="test")
     add_run(tmp_path / "rebuilt", there / "data" / "lmdb", digest="of another build")
-    selection.choose(parser.parse_args(["--run", str(tmp_path / "rebuilt")]))
+    selection.choose_target(parser.parse_args(["--run", str(tmp_path / "rebuilt")]))
     assert "data/lmdb was rebuilt after this training" in capsys.readouterr().err
     add_run(tmp_path / "gone", tmp_path / "nothing", digest="of a build that is gone")
-    selection.choose(parser.parse_args(["--run", str(tmp_path / "gone"), "--data", "data/lmdb"]))
+    selection.choose_target(parser.parse_args(["--run", str(tmp_path / "gone"), "--data", "data/lmdb"]))
     assert "nothing is gone" in capsys.readouterr().err
 
 

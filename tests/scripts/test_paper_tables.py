@@ -16,9 +16,10 @@ from scripts.evaluation import evaluation_table, metrics, paper_results, plots, 
 from scripts.evaluation.comparisons import Difference
 from scripts.evaluation.metrics import Estimate
 from scripts.evaluation.results_table import Table
+from scripts.evaluation.run_files import COLUMNS
 from scripts.experiments import claims_table, paper_tables
-from scripts.experiments.matrix import Finished, read_experiments, run_name
-from scripts.training.run_folder import COLUMNS
+from scripts.experiments.matrix import Runs, read_experiments, run_name
+from scripts.reporting.finished_run import FinishedRun
 from tests.helpers import databases, random_nets
 
 EXPERIMENTS = read_experiments()
@@ -27,9 +28,9 @@ PATIENTS = 25  # of two masses each, in a split
 LOG = [{name: (i + 1) / 10 + place / 100 for place, name in enumerate(COLUMNS)} for i in range(3)]
 
 
-def finished(folder: Path, arm: str, seed: int = 1, skill: float = 1.0, shuffled: bool = False) -> Finished:
+def finished(folder: Path, arm: str, seed: int = 1, skill: float = 1.0, shuffled: bool = False) -> FinishedRun:
     """Write the run of an arm as train.py and eval.py leave it, with probabilities as good as `skill` makes them."""
-    found = Finished(EXPERIMENTS["arms"][arm], seed, folder / run_name(EXPERIMENTS["arms"][arm], seed))
+    found = FinishedRun(folder / run_name(EXPERIMENTS["arms"][arm], seed))
     rng = np.random.default_rng([seed, *arm.encode()])
     for split in ("val", "test"):
         out = found.folder / f"eval_{split}"
@@ -46,6 +47,9 @@ def finished(folder: Path, arm: str, seed: int = 1, skill: float = 1.0, shuffled
             writer.writeheader()
             writer.writerows(rng.permutation(rows) if shuffled else rows)
     settings = {
+        "net": EXPERIMENTS["arms"][arm].net,
+        "data": "data/lmdb",
+        "seed": seed,
         "iterations": 313,
         "batch": 64,
         "train_images": 26100,
@@ -56,11 +60,15 @@ def finished(folder: Path, arm: str, seed: int = 1, skill: float = 1.0, shuffled
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> list[Finished]:
+def runs(tmp_path_factory) -> Runs:
     """Some of the arms, the baseline with three seeds, the last first, masses in several orders."""
     folder = tmp_path_factory.mktemp("runs")
     several = [finished(folder, "baseline", seed, 0.5) for seed in (3, 2, 1)]
-    return [*several, finished(folder, "alexnet", skill=4, shuffled=True), finished(folder, "alexnet_random", skill=0)]
+    return {
+        "baseline": several,
+        "alexnet": [finished(folder, "alexnet", skill=4, shuffled=True)],
+        "alexnet_random": [finished(folder, "alexnet_random", skill=0)],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +89,7 @@ def figure(row: dict[str, str], name: str) -> list[float]:
     return [float(row[name + end]) for end in ("", ": low", ": high")]
 
 
-def arrays(finished: Finished, split: str) -> tuple[np.ndarray, np.ndarray]:
+def arrays(finished: FinishedRun, split: str) -> tuple[np.ndarray, np.ndarray]:
     found = finished.predictions(split)
     return found.labels, found.probabilities
 
@@ -101,7 +109,7 @@ def test_every_table_is_written_as_csv_and_as_markdown(runs, out, tmp_path):
 def test_table_1_has_validation_accuracy_in_the_papers_order(runs, out):
     baseline, alexnet = rows_of(out, "table1")
     assert baseline["Model"] == "Baseline (Aug - Large Context)" and alexnet["Model"].startswith("AlexNet (Aug - Large")
-    for row, finished, accuracy in ((baseline, runs[2], 0.66), (alexnet, runs[3], 0.90)):
+    for row, finished, accuracy in ((baseline, runs["baseline"][2], 0.66), (alexnet, runs["alexnet"][0], 0.90)):
         labels, probabilities = arrays(finished, "val")
         value, low, high = figure(row, "Validation accuracy")
         assert value == accuracy_score(labels, probabilities >= 0.5)
@@ -130,7 +138,7 @@ def test_table_3_has_our_figures_and_beneath_them_the_papers(runs, out):
     rows = rows_of(out, "table3")
     assert [row["Whose"] for row in rows] == ["ours", "the paper's"] * 3
     assert [row["Model"].split()[0] for row in rows[::2]] == ["Baseline", "AlexNet", "GoogLeNet"]
-    labels, probabilities = arrays(runs[3], "test")
+    labels, probabilities = arrays(runs["alexnet"][0], "test")
     called = probabilities >= 0.5
     expected = {
         "Accuracy": accuracy_score(labels, called),
@@ -161,7 +169,7 @@ def test_papers_rows_of_table_3_are_those_it_prints(out, place, net):
 
 def test_arm_is_shown_by_its_first_seed_and_all_seeds_in_columns_of_their_own(runs, out):
     row = rows_of(out, "table3")[0]
-    accuracies = [accuracy_score(labels, p >= 0.5) for labels, p in (arrays(each, "test") for each in runs[:3])]
+    accuracies = [accuracy_score(labels, p >= 0.5) for labels, p in (arrays(each, "test") for each in runs["baseline"])]
     assert len(set(accuracies)) > 1
     assert float(row["Accuracy"]) == accuracies[2] and row["Seeds"] == "3"
     spread = [np.mean(accuracies), min(accuracies), max(accuracies)]
@@ -173,7 +181,7 @@ def test_arm_is_shown_by_its_first_seed_and_all_seeds_in_columns_of_their_own(ru
 def test_seeds_have_a_row_each_and_one_for_all(runs, out):
     rows = [row for row in rows_of(out, "seeds") if row["Split"] == "test"]
     assert [row["Seed"] for row in rows] == ["1", "2", "3", "all 3"]
-    auc = [roc_auc_score(*arrays(each, "test")) for each in runs[2::-1]]
+    auc = [roc_auc_score(*arrays(each, "test")) for each in runs["baseline"][::-1]]
     assert [float(row["AUC"]) for row in rows[:3]] == pytest.approx(auc)
     assert figure(rows[3], "AUC") == pytest.approx([np.mean(auc), min(auc), max(auc)])
     assert float(rows[3]["AUC's SD"]) == pytest.approx(np.std(auc, ddof=1))
@@ -182,15 +190,17 @@ def test_seeds_have_a_row_each_and_one_for_all(runs, out):
 def test_extra_arms_say_that_their_start_is_not_the_papers(runs, out):
     row = rows_of(out, "extra")[0]
     assert row["Model"] == "AlexNet (Aug - Large Context, random start)"
-    labels, probabilities = arrays(runs[4], "test")
+    labels, probabilities = arrays(runs["alexnet_random"][0], "test")
     assert float(row["AUC"]) == pytest.approx(roc_auc_score(labels, probabilities))
-    assert float(row["Validation accuracy"]) == accuracy_score(*(a >= 0.5 for a in arrays(runs[4], "val")))
+    assert float(row["Validation accuracy"]) == accuracy_score(
+        *(a >= 0.5 for a in arrays(runs["alexnet_random"][0], "val"))
+    )
 
 
 def test_patients_are_counted_once(runs, out):
     row = rows_of(out, "per_patient")[0]
     assert [int(row[name]) for name in ("Patients", "Malignant", "Benign")] == [25, 12, 13]
-    labels, probabilities = arrays(runs[2], "test")
+    labels, probabilities = arrays(runs["baseline"][2], "test")
     auc = roc_auc_score(labels.reshape(-1, 2).max(axis=1), probabilities.reshape(-1, 2).max(axis=1))
     assert float(row["AUC"]) == pytest.approx(auc)
 
@@ -198,7 +208,7 @@ def test_patients_are_counted_once(runs, out):
 def test_masses_without_callback_are_left_out_of_a_second_row(runs, out):
     whole, part = rows_of(out, "callback")[:2]
     assert (whole["Masses"], whole["Benign"], part["Masses"], part["Benign"]) == ("50", "26", "46", "22")
-    found = runs[2].predictions("test")
+    found = runs["baseline"][2].predictions("test")
     kept = found.pathologies != "BENIGN_WITHOUT_CALLBACK"
     assert whole["Recall"] == part["Recall"]
     expected = recall_score(found.labels[kept], found.probabilities[kept] >= 0.5, pos_label=0)
@@ -208,10 +218,10 @@ def test_masses_without_callback_are_left_out_of_a_second_row(runs, out):
 def test_threshold_from_validation_is_applied_to_test(runs, out):
     rows = [row for row in rows_of(out, "operating") if row["Model"].startswith("AlexNet (Aug - Large Context)")]
     assert [row["Wanted recall"] for row in rows] == ["0.745", "0.745", "0.923", "0.923"]
-    labels, probabilities = arrays(runs[3], "test")
+    labels, probabilities = arrays(runs["alexnet"][0], "test")
     for row in rows:
         threshold = float(row["Threshold"])
-        chosen_on, chosen_by = arrays(runs[3], "val" if row["Threshold from"] == "validation" else "test")
+        chosen_on, chosen_by = arrays(runs["alexnet"][0], "val" if row["Threshold from"] == "validation" else "test")
         assert recall_score(chosen_on, chosen_by >= threshold) >= float(row["Wanted recall"])
         assert recall_score(chosen_on, chosen_by > threshold) < float(row["Wanted recall"])
         assert float(row["Precision"]) == precision_score(labels, probabilities >= threshold)
@@ -222,7 +232,7 @@ def test_claims_are_tested_on_masses_in_one_order_and_judged_by_rule(runs, out):
     rows = rows_of(out, "claims")
     assert len(rows) == 2 * sum(map(len, EXPERIMENTS["claims"].values()))
     val, test = rows[:2]  # baseline against AlexNet
-    first, second = runs[2].predictions("test"), runs[3].predictions("test")
+    first, second = runs["baseline"][2].predictions("test"), runs["alexnet"][0].predictions("test")
     places = [second.masses.tolist().index(mass) for mass in first.masses]
     assert places != sorted(places)
     rights = [(p >= 0.5) == first.labels for p in (first.probabilities, second.probabilities[places])]
@@ -230,7 +240,9 @@ def test_claims_are_tested_on_masses_in_one_order_and_judged_by_rule(runs, out):
     assert [int(test[f"Right: {name} only"]) for name in ("first", "second")] == alone
     assert float(test["p by McNemar"]) == pytest.approx(binomtest(alone[0], sum(alone)).pvalue)
     value, low, high = figure(test, "AUC, second - first")
-    assert value == pytest.approx(roc_auc_score(*arrays(runs[3], "test")) - roc_auc_score(*arrays(runs[2], "test")))
+    assert value == pytest.approx(
+        roc_auc_score(*arrays(runs["alexnet"][0], "test")) - roc_auc_score(*arrays(runs["baseline"][2], "test"))
+    )
     assert 0 < low < value < high and test["Verdict"] == "supported"
     assert float(val["The paper's accuracy, second - first"]) == 0.24
     assert float(test["The paper's accuracy, second - first"]) == 0.286
@@ -267,7 +279,7 @@ def test_paper_has_figures_only_for_its_own_arms():
 
 
 def test_nothing_run_gives_tables_that_say_so(tmp_path):
-    for table in paper_tables.write(tmp_path, [], EXPERIMENTS, "paper", "ddsm"):
+    for table in paper_tables.write(tmp_path, {}, EXPERIMENTS, "paper", "ddsm"):
         assert table.name == "seeds" or "not run" in table.to_markdown()
         assert "35 epochs" in table.about and "DDSM" in table.about
     assert "0 comparisons" in (tmp_path / "claims.md").read_text()
@@ -276,7 +288,7 @@ def test_nothing_run_gives_tables_that_say_so(tmp_path):
 def test_experiments_of_fewer_arms_tables_and_claims_give_shorter_tables(runs, tmp_path):
     arms = {"baseline": EXPERIMENTS["arms"]["baseline"]}
     fewer = {"arms": arms, "tables": {"3": ["baseline"]}, "budgets": EXPERIMENTS["budgets"]}
-    tables = paper_tables.write(tmp_path, runs[:1], fewer, "quick", "cbis")
+    tables = paper_tables.write(tmp_path, {"baseline": runs["baseline"][:1]}, fewer, "quick", "cbis")
     assert {table.name: len(table.rows) for table in tables} == dict.fromkeys(NAMES, 0) | {
         "table3": 2,
         "per_patient": 1,
@@ -288,7 +300,7 @@ def test_experiments_of_fewer_arms_tables_and_claims_give_shorter_tables(runs, t
 def test_each_page_says_which_data_and_budget_and_shouts_synthetic(runs, out, tmp_path):
     paper_tables.write(tmp_path, runs, EXPERIMENTS, "quick", "synthetic")
     scaled, quick = (
-        f"{name} ({EXPERIMENTS['budgets'][name]['images']:,} images an arm)" for name in ("scaled", "quick")
+        f"{name} ({EXPERIMENTS['budgets'][name]['images']:,} images per experiment)" for name in ("scaled", "quick")
     )
     for name in NAMES:
         real, made_up = ((folder / f"{name}.md").read_text().splitlines()[2] for folder in (out, tmp_path))
@@ -301,7 +313,7 @@ def test_arms_judged_on_other_masses_are_refused(runs, tmp_path):
     path = stranger.folder / "eval_test" / "predictions.csv"
     path.write_text(path.read_text().replace("test7,", "test70,"))
     with pytest.raises(InputError, match="googlenet_seed1/eval_test: not the masses"):
-        paper_tables.write(tmp_path / "out", [*runs, stranger], EXPERIMENTS, "scaled", "cbis")
+        paper_tables.write(tmp_path / "out", runs | {"googlenet": [stranger]}, EXPERIMENTS, "scaled", "cbis")
     assert not (tmp_path / "out").exists()
 
 
@@ -311,15 +323,22 @@ def test_figures_of_a_run_are_those_that_eval_wrote(tmp_path, monkeypatch):
     data = databases.write(tmp_path / "lmdb", patients)
     folder = tmp_path / "runs" / "baseline_seed1"
     random_nets.snapshot(folder / "snapshot_iter_3.caffemodel")
-    settings = {"iterations": 3, "batch": 2, "train_images": 4, "weights": None, "net": "baseline", "data": str(data)}
+    settings = {
+        "iterations": 3,
+        "batch": 2,
+        "train_images": 4,
+        "weights": None,
+        "seed": 1,
+        "net": "baseline",
+        "data": str(data),
+    }
     (folder / "run.json").write_text(json.dumps(settings))
     for split in ("val", "test"):
         monkeypatch.setattr(sys, "argv", ["eval.py", "--run", str(folder), "--split", split])
         assert run(evaluation.main) == 0
-    arm = Finished(EXPERIMENTS["arms"]["baseline"], 1, folder)
-    paper_tables.write(tmp_path / "out", [arm], EXPERIMENTS, "quick", "synthetic")
+    paper_tables.write(tmp_path / "out", {"baseline": [FinishedRun(folder)]}, EXPERIMENTS, "quick", "synthetic")
     row = rows_of(tmp_path / "out", "table3")[0]
-    scores = json.loads((arm.folder / "eval_test" / "metrics.json").read_text())
+    scores = json.loads((folder / "eval_test" / "metrics.json").read_text())
     for name in metrics.NAMES:
         head = "AUC" if name == "auc" else name.capitalize()
         ends = [scores["metrics"][name][end] for end in ("value", "low", "high")]

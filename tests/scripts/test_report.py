@@ -30,7 +30,7 @@ def there(workplace, monkeypatch):
 
 
 @pytest.fixture
-def two(there) -> list[finished_run.Run]:
+def two(there) -> list[finished_run.FinishedRun]:
     return [finished_run.read(Path("runs") / name) for name in ("one", "two")]
 
 

@@ -112,7 +112,7 @@ def options(**changes) -> argparse.Namespace:
 
 
 def test_masses_are_picked_from_both_classes_in_turn_and_in_key_order(there):
-    chosen = selection.choose(options())
+    chosen = selection.choose_target(options())
     every = list(lmdb_io.records(chosen.data / "val"))
     by_class = {label: [record.key for record in every if record.label == label] for label in (0, 1)}
     picked = [record.key for record in saliency.pick(chosen, None, 5)]
@@ -122,7 +122,7 @@ def test_masses_are_picked_from_both_classes_in_turn_and_in_key_order(there):
 
 
 def test_named_masses_come_in_the_order_named_and_an_unknown_one_is_an_error(there):
-    chosen = selection.choose(options())
+    chosen = selection.choose_target(options())
     names = ["V2.LEFT_MLO.1", "V0.LEFT_CC.1"]
     assert [lmdb_io.mass_id_of(record.key) for record in saliency.pick(chosen, names, 5)] == names
     with pytest.raises(InputError, match=r"no mass E0\.LEFT_CC\.1 in val"):

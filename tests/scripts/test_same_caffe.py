@@ -81,7 +81,7 @@ def test_the_way_apart_is_relative_to_the_way_from_the_start(tmp_path):
     other = {"fc 0": np.float32([3, 4, 0, 1]), "statistics of bn 0": np.float32([2e6])}
     for name, arrays in ((compare_nets.START, start), ("one.npz", one), ("other.npz", other)):
         np.savez(tmp_path / name, **arrays)
-    assert compare_nets.way_apart(tmp_path, "one.npz", "other.npz") == pytest.approx(1 / 5)
+    assert compare_nets.relative_weight_distance(tmp_path, "one.npz", "other.npz") == pytest.approx(1 / 5)
 
 
 def figures(pass_=0.0, losses=0.0, repeated=("a", "a")) -> dict:
