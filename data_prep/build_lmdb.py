@@ -24,7 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from data_prep.core import provenance
-from data_prep.core.errors import InputError, run
+from data_prep.core.errors import InputError, natural, run
 from data_prep.core.files import atomic_folder, check_absent
 from data_prep.core.process_pool import worker_pool
 from data_prep.core.records import Mass
@@ -66,7 +66,7 @@ def parse_args() -> argparse.Namespace:
     which.add_argument(
         "--official-split", action="store_true", help="CBIS-DDSM's own test set; val out of its training"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of split, augmentation and order (default: 1)")
+    parser.add_argument("--seed", type=natural, default=1, help="of split, augmentation and order (default: 1)")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: cores)")
     return parser.parse_args()
 
@@ -143,6 +143,7 @@ def build(
         "counts": table,
         "account": account,
         "digest": lmdb_writer.digest(written.fingerprints),
+        "ties": {name: manifest.ties(folder, name) for name in SPLITS},
     }
     manifest.write_json(folder, describe(args, recipe) | found)
     return table, account

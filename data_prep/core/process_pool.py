@@ -21,7 +21,6 @@ from queue import SimpleQueue
 import cv2
 
 from data_prep.core.errors import InputError
-from data_prep.core.memory_limit import limited
 
 # a fresh server process: forking this one, which may run Caffe's and OpenCV's threads, could deadlock
 CONTEXT = get_context("forkserver")
@@ -93,11 +92,6 @@ class _WorkerPool(ThreadPoolExecutor):
             process.join()
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process, a child just started, when its parent ends, however it ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _start_server() -> None:
     """Start the server, where there is none yet, with one thread: NumPy's BLAS would start a thread for each core."""
     before = os.environ.get("OPENBLAS_NUM_THREADS")
@@ -108,6 +102,11 @@ def _start_server() -> None:
         del os.environ["OPENBLAS_NUM_THREADS"]
         if before is not None:
             os.environ["OPENBLAS_NUM_THREADS"] = before
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process, a child just started, when its parent ends, however it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _start_worker() -> tuple[CONTEXT.Process, Connection]:
@@ -132,7 +131,6 @@ def _work(connection: Connection) -> None:
 
 def _outcome(function: Callable, args: tuple) -> tuple[object, Exception | None]:
     try:
-        with limited():
-            return function(*args), None
+        return function(*args), None
     except Exception as error:
         return None, ExceptionWithTraceback(error, error.__traceback__)

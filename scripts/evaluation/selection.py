@@ -4,7 +4,6 @@ Left alone, they take the newest whole snapshot under runs/ and the data that it
 """
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,7 +87,7 @@ def choose_net(args: argparse.Namespace) -> TrainedNet:
     weights = args.weights or caffemodel.newest_snapshot(_folder(args.run) if args.run else RUNS)
     net = caffemodel.net_of(weights)
     run = run_files.read_run(weights.parent)
-    how = "" if args.weights or args.run else " (newest under runs/; choose_target with --weights or --run)"
+    how = "" if args.weights or args.run else " (newest under runs/; choose with --weights or --run)"
     print(f"weights: {weights}{how}")
     return TrainedNet(net, weights, run, Path(run.get("data", manifest.DEFAULT)))
 
@@ -98,6 +97,7 @@ def choose_target(args: argparse.Namespace) -> EvaluationTarget:
     trained = choose_net(args)
     data = args.data or trained.trained_on
     chosen = EvaluationTarget(**vars(trained), data=data, split=args.split, manifest=manifest.read_json(data))
+    manifest.check_tied(data, chosen.manifest, args.split)
     print(f"data: {data}, {args.split} split, source: {chosen.manifest['source']}")
     for warning in doubts(chosen):
         print(f"warning: {warning}", file=sys.stderr)
@@ -163,7 +163,7 @@ def describe(chosen: EvaluationTarget) -> dict:
     return {
         "net": chosen.net,
         "weights": str(chosen.weights),
-        "weights_sha256": hashlib.sha256(chosen.weights.read_bytes()).hexdigest(),
+        "weights_sha256": caffemodel.sha256_of(chosen.weights),
         "data": str(chosen.data),
         "data_digest": chosen.manifest["digest"],
         "source": chosen.manifest["source"],

@@ -13,7 +13,7 @@ import requests
 
 from data_prep.core.download import download
 from data_prep.core.errors import InputError
-from data_prep.core.files import whole_file
+from data_prep.core.files import atomic_write
 from scripts.nets.caffemodel import read_weights
 from scripts.nets.onnx_weights import to_caffemodel
 
@@ -88,7 +88,7 @@ def take(source: Path, net: str, folder: Path) -> str:
         _convert(source, net, path)
     else:
         known(source, net)
-        with whole_file(path) as working:
+        with atomic_write(path) as working:
             working.write_bytes(source.read_bytes())
     return known(path, net)
 
@@ -128,7 +128,7 @@ def _fetch_from(url: str, file: File, net: str, path: Path) -> str:
 
 def _convert(source: Path, net: str, path: Path) -> None:
     param = to_caffemodel(source, net, f"{net} {CONVERTED}{digest_of(source, 'sha256')}")
-    with whole_file(path) as working:
+    with atomic_write(path) as working:
         working.write_bytes(param.SerializeToString())
 
 

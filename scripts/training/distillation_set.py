@@ -10,7 +10,6 @@ depends on the photographs, the seed and its number, so that a set whose making 
 """
 
 import hashlib
-import json
 import os
 from concurrent.futures import Executor
 from functools import cache
@@ -23,15 +22,15 @@ from tqdm import tqdm
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import lock, write_json
+from data_prep.core.files import lock, read_json, write_json
 from data_prep.core.process_pool import worker_pool
 from data_prep.database import lmdb_io
 from scripts.nets import teacher
 from scripts.training.views import draw_view, read_photographs
 
 DEFAULT = Path("data/views")
-SIDE, GRID = 144, 4
-VIEWS = 10_000
+SIDE, GRID = 112, 3
+VIEWS = 17_000
 HELD_OUT = 20
 VAL_VIEWS = 1_000  # at most, and a tenth of the others
 BATCH = 20  # views a job
@@ -48,8 +47,8 @@ def read_content(folder: Path) -> dict:
 
 def _begun(folder: Path) -> dict:
     try:
-        return dict(json.loads((folder / JSON).read_text()))
-    except (OSError, ValueError, TypeError):
+        return read_json(folder / JSON, {"counts": {"train": int, "val": int}})
+    except InputError:
         raise InputError(
             f"{folder}: holds no views of photographs (no sound {JSON}); give --images to make them, or another --data"
         ) from None

@@ -8,7 +8,7 @@ from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import paper_results
 from scripts.nets import definitions
-from scripts.nets.caffemodel import check_fit, read_weights, shapes_of
+from scripts.nets.caffemodel import check_fit, check_sum, read_weights, shapes_of
 
 LARGEST_VAL_BATCH = 64  # images: enough to keep the processor busy, small beside a training batch
 EVALUATIONS = 25  # in a run counted in iterations: enough for a curve
@@ -75,8 +75,8 @@ def new_settings(options: Options, gpus: int = 1) -> Settings:
     if options.net != "baseline" and not options.weights and not options.from_scratch:
         raise InputError(
             f"--net {options.net}: starts from ImageNet weights: --weights weights/bvlc_{options.net}.caffemodel "
-            f"(python scripts/fetch_weights.py {options.net} fetches them), from those of scripts/pretrain.py, "
-            f"or --from-scratch to do without"
+            f"(python scripts/fetch_weights.py {options.net} fetches them) or what stands in for them, --weights "
+            f"results/starts/distilled_{options.net}.caffemodel; or --from-scratch to do without"
         )
     train_val = definitions.read_prototxt(definitions.prototxt(options.net, "train_val"))
     solver = definitions.read_prototxt(definitions.solver_prototxt(options.net), "SolverParameter")
@@ -151,7 +151,9 @@ def check_data(settings: Settings) -> None:
     transform = definitions.data_layer(
         definitions.read_prototxt(definitions.prototxt(settings.net, "train_val")), "TRAIN"
     ).transform_param
+    content = manifest.read_json(data)
     for split in ("train", "val"):
+        manifest.check_tied(data, content, split)
         sides = next(lmdb_io.records(data / split)).image.shape
         if min(sides) < transform.crop_size:
             raise InputError(f"{data / split}: images of {sides}, smaller than the net's {transform.crop_size}")
@@ -168,4 +170,6 @@ def check_weights(settings: Settings) -> None:
     shapes = shapes_of(caffe.Net(str(definitions.prototxt(settings.net, "deploy")), caffe.TEST))
     slow = definitions.slow_layers(definitions.read_prototxt(definitions.prototxt(settings.net, "train_val")))
     fit = check_fit(weights, read_weights(weights), shapes, needed=slow)
+    if not check_sum(weights):
+        print(f"{weights}: unchecked, for no JSON beside it has its SHA-256")
     print(f"{weights}: fills {len(fit.copied)} layers; at random start: {', '.join(fit.random) or 'none'}")
