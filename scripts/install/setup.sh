@@ -40,7 +40,8 @@ all_archs="75 80 86 89 90 100 120"
 # also faster: it has the speed patches and oneDNN, and is compiled for this very processor. The one with GPU code is
 # stock's otherwise: the speed patches are for the CPU, and nobody has seen them beside GPU code.
 # - No GPU code but in the third, with OpenBLAS, without LevelDB (our sets are LMDBs), for Python 3.
-# - A database in a folder that one may not write, such as a colleague's, is read without LMDB's lock file.
+# - A database in a folder that one may not write, such as a colleague's, or on a file system without locks, is read
+#   without LMDB's lock file.
 # - OpenCV 4 has other names for the two constants that Caffe reads images with. Boost's advice on Caffe's old headers
 #   is silenced: it would hide the cause of a failure.
 # - Ours takes OpenBLAS in its OpenMP flavour: its threads are then those of oneDNN and of Caffe's own loops, and no two
