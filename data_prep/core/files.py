@@ -333,19 +333,23 @@ def files_below(root: Path) -> list[Path]:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, at least one, by their headers as in "patient_id"; InputError otherwise.
+    """Return the rows of a CSV or .xls file, at least one, by their headers as in "patient_id"; InputError otherwise.
 
     Fields may be separated by commas, semicolons or tabs. What spreadsheets do to a table is undone: spaces about
     fields, headers of other case, whole numbers that end in .0, and decimal commas where the comma separates no fields.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a CSV file")
+    delimiter = ","
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            file.seek(0)
-            delimiter = max(DELIMITERS, key=header.count)
-            rows = list(csv.DictReader(file, restval="", strict=True, delimiter=delimiter))
+        if path.suffix.lower() == ".xls":
+            rows = _xls_rows(path)
+        else:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                header = file.readline()
+                file.seek(0)
+                delimiter = max(DELIMITERS, key=header.count)
+                rows = list(csv.DictReader(file, restval="", strict=True, delimiter=delimiter))
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a CSV file in UTF-8; in a spreadsheet, save it as CSV UTF-8") from None
     except (csv.Error, OSError) as error:
@@ -354,6 +358,19 @@ def read_table(path: Path) -> list[dict[str, str]]:
         raise InputError(f"{path}: no rows in it")
     decimal = "." if delimiter == "," else ".,"
     return [{column(key): _plain(value, decimal) for key, value in row.items() if key} for row in rows]
+
+
+def _xls_rows(path: Path) -> list[dict[str, str]]:
+    """Return the first sheet's rows by their headers; InputError when the file is none of Excel's old format."""
+    import xlrd  # few tables are of this kind
+
+    try:
+        with open(os.devnull, "w") as nothing:
+            sheet = xlrd.open_workbook(path, logfile=nothing).sheet_by_index(0)
+        header, *lines = ([str(cell.value) for cell in row] for row in sheet.get_rows())
+    except Exception as error:  # of a damaged file xlrd lets out whatever it makes of it
+        raise InputError(f"{path}: not an .xls file ({error}); save it as CSV UTF-8") from None
+    return [dict(zip(header, line, strict=True)) for line in lines if any(map(str.strip, line))]
 
 
 def column(header: str) -> str:

@@ -25,7 +25,8 @@ def unproven(pathology: str) -> str:
     """Return the reason why a lesion of this pathology is left out, "" when it is proven."""
     if pathology in LABELS:
         return ""
-    hint = "" if pathology.upper().startswith("UNPROVEN") else f" (accepted, in any case: {ACCEPTED})"
+    known = pathology.upper().startswith(("UNPROVEN", "AMBIGUOUS"))
+    hint = "" if known else f" (accepted, in any case: {ACCEPTED})"
     return f"pathology unproven or unknown: {pathology or 'none given'}{hint}"
 
 
