@@ -3,28 +3,12 @@
 import numpy as np
 from onnx import helper, numpy_helper
 
-<<<<<<<< HEAD:tests/scripts/test_imagenet_weights.py
-from data_prep.core.errors import InputError
-from scripts.nets import caffemodel, definitions, onnx_weights
-from tests.helpers import random_nets
-========
 from scripts.nets import definitions
->>>>>>>> 9e170124d085a054be5c701080f118c8afccf921:tests/helpers/onnx_files.py
 
 LARGE = 100_000  # numbers, which an ONNX file may hold as bytes only
 OPERATORS = {"ReLU": "Relu", "Pooling": "MaxPool", "LRN": "LRN", "Dropout": "Dropout", "Softmax": "Softmax"}
 
 
-<<<<<<<< HEAD:tests/scripts/test_imagenet_weights.py
-@pytest.fixture(scope="module")
-def snapshots(tmp_path_factory) -> dict:
-    """A snapshot of each net, as a NetParameter."""
-    folder = tmp_path_factory.mktemp("snapshots")
-    return {net: caffemodel.read_weights(random_nets.snapshot(folder / f"{net}.caffemodel", net)) for net in NETS}
-
-
-========
->>>>>>>> 9e170124d085a054be5c701080f118c8afccf921:tests/helpers/onnx_files.py
 def arrays_of(layer) -> list[np.ndarray]:
     return [np.array(blob.data, np.float32).reshape(blob.shape.dim) for blob in layer.blobs]
 
