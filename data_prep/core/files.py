@@ -292,6 +292,21 @@ def lock(folder: Path) -> int:
     return held
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other commands from writing in a folder, made if need be; InputError when one does already."""
+    try:
+        held = lock(folder)
+    except BlockingIOError:
+        raise InputError(f"{folder}: another process is writing there; wait for it to end") from None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another place") from None
+    try:
+        yield
+    finally:
+        os.close(held)
+
+
 def lock_file(descriptor: int, path: Path) -> None:
     """Lock an open file; BlockingIOError when another process has. Without locks in the file system, warn and go on."""
     try:
