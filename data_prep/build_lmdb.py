@@ -32,7 +32,7 @@ from data_prep.database import build_summary, context_crops, lmdb_io, lmdb_write
 from data_prep.database.split import SPLITS, read_split, split_patients, write_split
 from data_prep.sources import cbis_ddsm, csv_boxes
 from data_prep.sources.registry import DEFAULT_ROOT, READERS
-from data_prep.synthesis import cbis_set, ddsm_set
+from data_prep.synthesis import ddsm_set
 
 ROTATIONS, CROPS = 5, 5  # paper, section 4.2: 25 times the training set
 
@@ -150,7 +150,7 @@ def describe(args: argparse.Namespace, recipe: context_crops.Recipe) -> dict:
     """Return what manifest.json says of how a database was made."""
     return {
         # made films are never passed off as real ones, however they are named
-        "source": "synthetic" if is_made(args.source, args.root) else args.source,
+        "source": "synthetic" if ddsm_set.is_synthetic(args.root) else args.source,
         "root": str(args.root),
         **recipe._asdict(),
         "callback_only": args.callback_only,
@@ -158,11 +158,6 @@ def describe(args: argparse.Namespace, recipe: context_crops.Recipe) -> dict:
         "commit": provenance.commit(),
         "versions": provenance.versions("numpy", "opencv-python-headless", "lmdb"),
     }
-
-
-def is_made(source: str, root: Path) -> bool:
-    """Whether the films are of a synthetic set."""
-    return (cbis_set if source == "cbis" else ddsm_set).is_synthetic(root)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ import numpy as np
 
 from data_prep.core.errors import InputError, run
 from data_prep.core.files import atomic_write
+from data_prep.core.records import CLASSES
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import evaluation_table, plots, saliency_zones, selection
-from scripts.evaluation.saliency_maps import CLASSES, explain
+from scripts.evaluation.saliency_maps import explain
 from scripts.nets import device, inference
 
 MOST = 20  # masses in a figure, and in one pass through the net

@@ -21,7 +21,7 @@ saliency_share.json and saliency_share.md to runs/NAME/saliency_share_<split>/.
 import sys
 
 from data_prep.core.errors import run
-from data_prep.core.files import atomic_write, write_json
+from data_prep.core.files import write_json, write_text
 from scripts.evaluation import selection
 from scripts.evaluation.saliency_shares import heading, measure, render, summarise
 from scripts.nets import device
@@ -34,8 +34,7 @@ def main() -> None:
     out = selection.out_folder(chosen, args.out, "saliency_share")
     device.set_mode(args.gpu)
     summary = summarise(chosen, *measure(chosen))
-    with atomic_write(out / "saliency_share.md") as path:
-        path.write_text(f"# {heading(summary)}\n\n{render(summary)}")
+    write_text(out / "saliency_share.md", f"# {heading(summary)}\n\n{render(summary)}")
     write_json(out / "saliency_share.json", summary)
     print(f"\n{render(summary)}\n{out}: saliency_share.json, saliency_share.md")
 

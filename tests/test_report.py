@@ -119,7 +119,7 @@ def test_more_tables_figures_and_a_discussion_come_in_escaped(two, tmp_path):
         and "A &amp; B." in page
     )
     assert "<p>It <code>works</code> &amp; is &lt;b&gt;fine&lt;/b&gt;.</p>" in page
-    assert "<ul><li>one</li><li><strong>two</strong></li></ul>" in page
+    assert "<ul>\n<li>one</li>\n<li><strong>two</strong></li>\n</ul>" in page
     assert 'alt="Fig 2: curves"' in page and "![Fig 2: curves](fig2.png)" in readme
     assert "| AlexNet | 0.638 (0.512-0.711) |" in readme and text.strip() in readme
 

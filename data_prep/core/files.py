@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,10 +40,32 @@ def atomic_write(path: Path) -> Iterator[Path]:
         working.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that is never seen half written."""
+    with atomic_write(path) as working:
+        working.write_text(text)
+
+
 def write_json(path: Path, content: dict) -> None:
     """Write a JSON file that is never seen half written."""
-    with atomic_write(path) as working:
-        working.write_text(json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> None:
+    """Write rows under a header as a CSV file that is never seen half written."""
+    with atomic_write(path) as working, working.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def check_space(folder: Path, needed: float) -> None:
+    """Raise InputError when the disk of `folder` has not so many bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{folder}: {needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free; free some, or give another --out"
+        )
 
 
 @contextmanager

@@ -28,6 +28,11 @@ def command() -> str:
     return shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
+def made_by(*packages: str) -> dict:
+    """Return what a result says of the code that computed it: command, commit, versions of these packages."""
+    return {"command": command(), "commit": commit(), "versions": versions(*packages)}
+
+
 def hardware() -> dict[str, str | int]:
     """Return the processor's name and how many of its cores this process may use."""
     with open("/proc/cpuinfo") as file:

@@ -111,6 +111,11 @@ def place(window: Window, x: float, y: float) -> tuple[float, float]:
     return SIZE / 2 + scale * (cos * right + sin * down), SIZE / 2 + scale * (cos * down - sin * right)
 
 
+def places(window: Window, points: np.ndarray) -> np.ndarray:
+    """Return where a film's points (n, 2) lie in the window's stored square: (n, 2) of (column, row)."""
+    return np.array([place(window, x, y) for x, y in points])
+
+
 def warp(image: np.ndarray, film: Film, window: Window, size: int = SIZE) -> np.ndarray:
     """Return a window of a film as uint8 (size, size).
 

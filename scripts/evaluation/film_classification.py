@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.core.errors import InputError
-from data_prep.core.records import Film
+from data_prep.core.records import CLASSES, Film
 from data_prep.database import context_crops, manifest
 from data_prep.sources import single_film
 from scripts.evaluation import plots, saliency_maps, saliency_zones, selection
@@ -69,7 +69,7 @@ def classify_masses(
         plots.ClassifiedMass(
             name=mass.name,
             probability=float(probabilities[i]),
-            of_class=saliency_maps.CLASSES[found["classes"][i]],
+            of_class=CLASSES[found["classes"][i]],
             outline=mass.outline,
             window=windows[i],
             outline_seen=saliency_zones.seen(windows[i], mass.outline, seen.shape[-1]),

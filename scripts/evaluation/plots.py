@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from data_prep.auditing.contact_sheet import DPI, OUTLINE
 from data_prep.database.context_crops import Window
 from scripts.evaluation import evaluation_table, metrics, paper_results
 
 BLUE, ORANGE, GREY = "#0b5394", "#d35400", "#8a8a8a"
-OUTLINE, SQUARE = "#ffb000", "#39c5ff"  # of a mass, of its context: visible on black and on white tissue
-DPI = 150
+SQUARE = "#39c5ff"  # of a mass's context: visible on black and on white tissue, as OUTLINE is
 TINY = 1e-30  # keeps the scale of an all-zero map valid
 BRIGHTEST = 99.5  # percentile of a map shown as white: its largest values would leave the rest black
 LARGEST_FILM = 1000  # pixels of a film's longer side in a picture
@@ -219,20 +219,3 @@ def _lines(axes, log: list[dict[str, float]], name: str) -> None:
     axes.grid(color="#e6e6e6", lw=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend()
-
-
-def examples(benign: list[np.ndarray], malignant: list[np.ndarray], source: str) -> Figure:
-    """Benign masses in the upper row, malignant ones in the lower (the paper's Fig 1)."""
-    columns = max(len(benign), len(malignant))
-    figure = Figure(figsize=(1.9 * columns, 4.2), dpi=DPI, layout="constrained")
-    axes = figure.subplots(2, columns, squeeze=False)
-    for row, (name, images) in enumerate((("benign", benign), ("malignant", malignant))):
-        for place, image in zip(axes[row], images, strict=False):
-            place.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes[row, 0].set_ylabel(name, fontsize=11)
-    for place in axes.flat:
-        place.set_xticks([])
-        place.set_yticks([])
-        place.spines[:].set_visible(False)
-    figure.suptitle(evaluation_table.SOURCES.get(source, source), fontsize=10)
-    return figure

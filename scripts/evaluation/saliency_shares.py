@@ -80,9 +80,7 @@ def summarise(chosen: selection.EvaluationTarget, masses: list[str], shares: np.
         "random_seeds": SEEDS,
         "interval": metrics.INTERVAL,
         "doubts": selection.doubts(chosen),
-        "command": provenance.command(),
-        "commit": provenance.commit(),
-        "versions": provenance.versions("numpy"),
+        **provenance.made_by("numpy"),
     }
 
 

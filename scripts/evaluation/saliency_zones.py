@@ -29,8 +29,7 @@ def box_corners(keys: list[str], about: dict[str, dict[str, str]], content: dict
 
 def seen(window: context_crops.Window, points: np.ndarray, size: int) -> np.ndarray:
     """Return where a film's points (n, 2) lie in a net's input of `size` pixels, cut from the window: (n, 2)."""
-    cut = (context_crops.SIZE - size) // 2  # nets.centre_crop's
-    return np.array([context_crops.place(window, x, y) for x, y in points]) - cut
+    return context_crops.places(window, points) - (context_crops.SIZE - size) // 2  # as inference.centre_crop cuts it
 
 
 def radius(corners: np.ndarray, size: int) -> np.ndarray:

@@ -1,12 +1,11 @@
 """Evaluation of a net on a split: the summary with intervals, the tables and figures that eval.py writes."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
 from data_prep.core import provenance
-from data_prep.core.files import atomic_write, write_json
+from data_prep.core.files import atomic_write, write_csv, write_json, write_text
 from scripts.evaluation import evaluation_table, metrics, plots, selection
 from scripts.evaluation.predictions import FIELDS
 
@@ -29,23 +28,17 @@ def summarise(chosen: selection.EvaluationTarget, rows: list[dict]) -> dict:
         "metrics": {name: estimate._asdict() for name, estimate in estimates.items()},
         "interval": metrics.INTERVAL,
         "doubts": selection.doubts(chosen),
-        "command": provenance.command(),
-        "commit": provenance.commit(),
-        "versions": provenance.versions("numpy", "scikit-learn"),
+        **provenance.made_by("numpy", "scikit-learn"),
     }
 
 
 def write(out: Path, summary: dict, rows: list[dict]) -> None:
     """Write everything to `out`; metrics.json comes last, and is absent while the others are replaced."""
     (out / "metrics.json").unlink(missing_ok=True)
-    with atomic_write(out / "predictions.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(out / "predictions.csv", FIELDS, rows)
     draw(out, summary, rows)
     heading = evaluation_table.heading(summary["net"], summary["split"], summary["source"])
-    with atomic_write(out / "metrics.md") as path:
-        path.write_text(f"# {heading}\n\n{evaluation_table.render(summary)}")
+    write_text(out / "metrics.md", f"# {heading}\n\n{evaluation_table.render(summary)}")
     write_json(out / "metrics.json", summary)
 
 

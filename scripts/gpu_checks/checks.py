@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError, one_line
-from data_prep.core.files import atomic_write
+from data_prep.core.files import write_text
 from scripts.benchmarks import compare_nets
 from scripts.benchmarks.compare_nets import PASSES
 from scripts.benchmarks.measurements import own_batch
@@ -96,5 +96,4 @@ def write_page(out: Path, gpu: int | None, machine: dict[str, str], outcomes: di
         batch=compare_nets.BATCH,
         updates=isolated_runs.UPDATES,
     )
-    with atomic_write(out) as path:
-        path.write_text(page)
+    write_text(out, page)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep.core.files import atomic_write
+from data_prep.core.files import atomic_write, write_csv
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import plots, selection
 from scripts.evaluation.saliency_maps import explain
@@ -92,10 +92,7 @@ def write(out: Path, rows: list[dict], sheets: dict[str, np.ndarray]) -> None:
     for name, pixels in sheets.items():
         with atomic_write(out / f"{name}.webp") as path:
             Image.fromarray(pixels).save(path, "WEBP", quality=SHEETS[name], method=6)
-    with atomic_write(out / INDEX) as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(out / INDEX, FIELDS, rows)
 
 
 def read(folder: Path) -> list[dict]:

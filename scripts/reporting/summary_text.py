@@ -1,9 +1,7 @@
-"""What report.py's page says in words: the answer in a few sentences, and a discussion that someone wrote."""
+"""The report's answer in a few sentences, and its caveats."""
 
 import re
 from collections.abc import Iterable, Sequence
-
-import markupsafe
 
 from scripts.evaluation import evaluation_table, paper_results
 from scripts.reporting.finished_run import FinishedRun
@@ -65,28 +63,6 @@ def caveats(runs: Sequence[FinishedRun]) -> list[str]:
         for caveat in evaluation_table.caveats(run.scores):
             found.setdefault(caveat, []).append(run.name)
     return [caveat if len(names) == len(runs) else f"{', '.join(names)}: {caveat}" for caveat, names in found.items()]
-
-
-def blocks(text: str) -> list[tuple[str, list[markupsafe.Markup]]]:
-    """Return a text's headings, paragraphs and lists as ("h3" or "p", one piece) and ("ul", items), safe for a page.
-
-    Of Markdown it knows lines that begin with # or -, `code`, **strong** and empty lines.
-    """
-    found = []
-    for block in re.split(r"\n\s*\n", text.strip()):
-        if block.startswith("#"):
-            found.append(("h3", [_inline(block.lstrip("# "))]))
-        elif re.match(r"[-*] ", block):
-            found.append(("ul", [_inline(item) for item in re.split(r"(?:^|\n)[-*] ", block)[1:]]))
-        elif block:
-            found.append(("p", [_inline(block)]))
-    return found
-
-
-def _inline(text: str) -> markupsafe.Markup:
-    safe = str(markupsafe.escape(" ".join(text.split())))
-    safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
-    return markupsafe.Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe))
 
 
 def listed(words: Iterable[str]) -> str:

@@ -18,8 +18,8 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write, lock_file, write_json
-from data_prep.core.provenance import command, commit, hardware, versions
+from data_prep.core.files import atomic_write, lock_file, write_json, write_text
+from data_prep.core.provenance import hardware, made_by
 from scripts.evaluation import run_files
 from scripts.nets import definitions
 from scripts.training.settings import Settings
@@ -85,8 +85,7 @@ def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Pa
         head = f"# Written for this run from {source.relative_to(definitions.ROOT)}, where the reasons are.\n"
         if not settings.augmented:
             head += "# The training set is not augmented (the paper's No Aug), so its images are not mirrored either.\n"
-        with atomic_write(folder / f"{name}.prototxt") as path:
-            path.write_text(head + text_format.MessageToString(message))
+        write_text(folder / f"{name}.prototxt", head + text_format.MessageToString(message))
 
 
 @contextmanager
@@ -161,10 +160,6 @@ def _is_row(row: list[str]) -> bool:
 
 def describe(gpu: str | None) -> dict:
     """Return what run.json says of code and machine."""
-    return {
-        "gpu": gpu,
-        "command": command(),
-        "commit": commit(),
-        "versions": versions("numpy", "protobuf") | {"caffe": definitions.import_caffe().__version__},
-        "hardware": hardware(),
-    }
+    found = {"gpu": gpu, **made_by("numpy", "protobuf"), "hardware": hardware()}
+    found["versions"]["caffe"] = definitions.import_caffe().__version__
+    return found

@@ -8,12 +8,12 @@ A process can be killed at any moment, so a snapshot counts only when all three 
 """
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
+from data_prep.core import files
 from data_prep.core.errors import InputError
 from data_prep.core.files import write_json
 from scripts.nets import definitions
@@ -113,8 +113,4 @@ def remove_after(folder: Path, iteration: int) -> None:
 def check_space(solver, folder: Path) -> None:
     """Raise InputError when the disk would not hold the three snapshots that can be there at one time."""
     parameters = sum(blob.count for blobs in solver.net.params.values() for blob in blobs)
-    needed, free = 3 * 4 * parameters * (1 + moments(folder)), shutil.disk_usage(folder).free
-    if free < needed:
-        raise InputError(
-            f"{folder}: snapshots take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; free some space"
-        )
+    files.check_space(folder, 3 * 4 * parameters * (1 + moments(folder)))
