@@ -10,7 +10,6 @@ called malignant, recall without malignant masses, specificity without benign on
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, roc_auc_score
 
 THRESHOLD = 0.5
 """A mass is called malignant from this probability on. For two classes that is the larger softmax output."""
@@ -50,6 +49,8 @@ def called_malignant(probabilities: np.ndarray) -> np.ndarray:
 
 def confusion(labels: np.ndarray, probabilities: np.ndarray) -> Counts:
     """Confusion counts at THRESHOLD."""
+    from sklearn.metrics import confusion_matrix  # here: it takes a second, which a training need not wait
+
     (tn, fp), (fn, tp) = confusion_matrix(labels, called_malignant(probabilities), labels=[0, 1])
     return Counts(int(tp), int(fp), int(fn), int(tn))
 
@@ -71,6 +72,8 @@ def rates(tp, fp, fn, tn) -> dict[str, np.ndarray]:
 
 def values(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float | None]:
     """The figures of NAMES on the whole sample."""
+    from sklearn.metrics import roc_auc_score
+
     found = {name: float(rate) for name, rate in rates(*confusion(labels, probabilities)).items()}
     both = len(np.unique(labels)) == 2
     found["auc"] = float(roc_auc_score(labels, probabilities)) if both else np.nan

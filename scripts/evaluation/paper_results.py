@@ -9,8 +9,6 @@ and an interval for each figure, which the paper does not print.
 
 from typing import NamedTuple
 
-from scipy.stats import binomtest
-
 from data_prep.database.build_summary import PAPER, PAPER_HELD_OUT
 from scripts.evaluation.metrics import LEVEL, Counts, fractions
 
@@ -87,5 +85,7 @@ def validation_wilson(accuracy: float) -> tuple[float, float]:
 
 
 def _wilson(part: int, whole: int) -> tuple[float, float]:
+    from scipy.stats import binomtest  # here: it takes a second, which a training need not wait
+
     low, high = binomtest(part, whole).proportion_ci(LEVEL, method="wilson")
     return float(low), float(high)
