@@ -134,8 +134,14 @@ def build(
     manifest.write_csv(folder, masses, split)
     table = build_summary.counts(used, split, {name: len(written.fingerprints[name]) for name in SPLITS})
     account = build_summary.account(masses)
-    digest = lmdb_writer.digest(written.fingerprints)
-    manifest.write_json(folder, describe(args, recipe) | {"counts": table, "account": account, "digest": digest})
+    found = {
+        "grey_levels": READERS[args.source].grey_levels(used),
+        "histogram": written.histogram.tolist(),
+        "counts": table,
+        "account": account,
+        "digest": lmdb_writer.digest(written.fingerprints),
+    }
+    manifest.write_json(folder, describe(args, recipe) | found)
     return table, account
 
 

@@ -22,7 +22,13 @@ from data_prep.core.files import atomic_write
 from data_prep.sources import csv_boxes, single_film
 from scripts.evaluation import paper_results, plots, selection
 from scripts.evaluation.evaluation_table import SOURCES
-from scripts.evaluation.film_classification import classify_masses, doubts, marks_of_overlay, training_of
+from scripts.evaluation.film_classification import (
+    classify_masses,
+    doubts,
+    far_from_training,
+    marks_of_overlay,
+    training_of,
+)
 from scripts.nets import definitions, device
 
 
@@ -49,6 +55,8 @@ def main() -> None:
     device.set_mode(args.gpu)
     image = single_film.load(film, kind)
     judged = classify_masses(trained, data, content["context"], image, film, masses)
+    for warning in far_from_training(content, judged):
+        print(f"warning: {warning}", file=sys.stderr)
     for mass in judged:
         print(f"{mass.name}: {mass.verdict}")
     heading = f"{paper_results.TITLES[trained.net]}, trained on {SOURCES[content['source']]}"

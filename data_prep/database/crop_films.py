@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep.core.errors import InputError
 from data_prep.core.records import Box, Film
-from data_prep.database import context_crops
+from data_prep.database import context_crops, grey_levels
 from data_prep.database.lmdb_io import Packed, Record, key_of, pack
 
 FILMS_IN_FLIGHT = 2  # a worker: one being cut, one waiting; bounds memory whatever the size of the set
@@ -41,29 +41,32 @@ class FilmJob:
 
 @dataclass(frozen=True)
 class CutFilm:
-    """What came of a FilmJob: records ready to write and the sum of their pixels, or why the film was unreadable."""
+    """What came of a FilmJob: records ready to write, the sum of their pixels and their histogram, or a problem."""
 
     film: Film
     packed: list[Packed]
     pixel_sum: np.ndarray
+    histogram: np.ndarray
     problem: str = ""
 
 
 def cut_film(job: FilmJob) -> CutFilm:
     """Load one film and cut its masses."""
     pixel_sum = np.zeros((context_crops.SIZE, context_crops.SIZE), np.uint64)
+    histogram = np.zeros(grey_levels.BINS, np.int64)
     try:
         image = job.load(job.film)
     except InputError as error:
-        return CutFilm(job.film, [], pixel_sum, str(error))
+        return CutFilm(job.film, [], pixel_sum, histogram, str(error))
     packed = []
     for mass in job.masses:
         windows = context_crops.windows(mass.box, mass.mass_id, job.split, job.recipe)
         for place, window in zip(mass.places, windows, strict=True):
             crop = context_crops.warp(image, job.film, window)
             pixel_sum += crop
+            histogram += grey_levels.histogram(crop)
             packed.append(pack(Record(key_of(place, mass.mass_id, window.name), mass.label, crop)))
-    return CutFilm(job.film, packed, pixel_sum)
+    return CutFilm(job.film, packed, pixel_sum, histogram)
 
 
 def cut_films(pool: Executor, jobs: Iterable[FilmJob], workers: int) -> Iterator[CutFilm]:

@@ -11,17 +11,19 @@ from tqdm import tqdm
 
 from data_prep.core.files import check_space
 from data_prep.core.records import Film, Mass
-from data_prep.database import context_crops, crop_films, lmdb_io
+from data_prep.database import context_crops, crop_films, grey_levels, lmdb_io
 from data_prep.database.split import SPLITS
 
 BYTES_PER_RECORD = 54_000  # on disk, about: a 227 x 227 PGM in LMDB's pages
 
 
 class Written(NamedTuple):
-    """What came of a set: its records' fingerprints by split and key, the training mean, and unreadable films."""
+    """What came of a set: its records' fingerprints by split and key, of the training set mean and histogram, and
+    unreadable films."""
 
     fingerprints: dict[str, dict[str, bytes]]
     mean: np.ndarray
+    histogram: np.ndarray
     unreadable: dict[Film, str]
 
 
@@ -52,6 +54,7 @@ def write(folder: Path, jobs: dict[str, list[crop_films.FilmJob]], pool: Executo
     expected = {name: sum(len(mass.places) for job in jobs[name] for mass in job.masses) for name in SPLITS}
     check_space(folder, sum(expected.values()) * BYTES_PER_RECORD)
     pixel_sum = np.zeros((context_crops.SIZE, context_crops.SIZE), np.uint64)
+    histogram = np.zeros(grey_levels.BINS, np.int64)
     unreadable: dict[Film, str] = {}
 
     def packed(name: str) -> Iterator[lmdb_io.Packed]:
@@ -61,13 +64,14 @@ def write(folder: Path, jobs: dict[str, list[crop_films.FilmJob]], pool: Executo
                     unreadable[film.film] = film.problem
                 if name == "train":
                     np.add(pixel_sum, film.pixel_sum, out=pixel_sum)
+                    np.add(histogram, film.histogram, out=histogram)
                 yield from film.packed
                 bar.update(len(film.packed))
 
     fingerprints = {
         name: lmdb_io.write(folder / name, packed(name), context_crops.SIZE, expected[name]) for name in SPLITS
     }
-    return Written(fingerprints, pixel_sum / max(len(fingerprints["train"]), 1), unreadable)
+    return Written(fingerprints, pixel_sum / max(len(fingerprints["train"]), 1), histogram, unreadable)
 
 
 def digest(fingerprints: dict[str, dict[str, bytes]]) -> str:

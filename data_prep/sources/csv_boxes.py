@@ -21,7 +21,7 @@ Columns of the CSV, one row a mass (other columns are ignored):
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path, PurePath
 from statistics import median
@@ -58,6 +58,11 @@ def masses(csv_path: Path, each: Callable = map) -> list[Mass]:
 def load_film(film: Film) -> np.ndarray:
     """Return one image as uint8 (rows, columns)."""
     return image_files.film(film.path)
+
+
+def grey_levels(used: Iterable[Mass]) -> str:
+    """Return what the 8 bits of films are, for the manifest."""
+    return "8-bit films as they are; deeper ones, and DICOM as its header shows it, from darkest to brightest pixel"
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ exchanged. What can be understood is read; a lesion that cannot be used is yield
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,6 +126,11 @@ def load_film(film: Film) -> np.ndarray:
         size = f"{grey.shape[0]} x {grey.shape[1]}"
         raise InputError(f"{film.path}: film is {size} but its .ics says {film.height} x {film.width}")
     return optical_density.grey_to_8bit(grey, film.scanner)
+
+
+def grey_levels(used: Iterable[Mass]) -> str:
+    """Return what the 8 bits of these masses' films are, for the manifest."""
+    return f"optical density {optical_density.OD_MAX} to {optical_density.OD_MIN}, by each scanner's calibration"
 
 
 def read_ics(path: Path) -> Case:

@@ -1,7 +1,7 @@
 """One film with masses marked on it, read and prepared exactly as build_lmdb.py does it for a whole set.
 
-A film's kind, the source whose reader is its own, follows from the file: "ddsm" for an .LJPEG, "cbis" for DICOM where
-the net learnt from CBIS-DDSM, "boxes" for any other image.
+A film's kind, the source whose reader is its own, follows from the file: "ddsm" for an .LJPEG, "cbis" for DICOM that
+says it is CBIS-DDSM's where the net learnt from that, "boxes" for any other image.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from data_prep.core.errors import InputError
 from data_prep.core.records import Box, Film, Mass, unproven
 from data_prep.formats import image_files
-from data_prep.sources import csv_boxes, ddsm
+from data_prep.sources import cbis_ddsm, csv_boxes, ddsm
 from data_prep.sources.registry import READERS
 
 
@@ -30,7 +30,7 @@ def kind_of(path: Path, source: str) -> str:
         raise InputError(f"{path}: no such film")
     if path.suffix.lower() == ".ljpeg":
         return "ddsm"
-    return "cbis" if source in ("cbis", "synthetic") and image_files.holds_dicom(path) else "boxes"
+    return "cbis" if source in ("cbis", "synthetic") and cbis_ddsm.holds(path) else "boxes"
 
 
 def load(film: Film, kind: str) -> np.ndarray:

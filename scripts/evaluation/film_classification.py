@@ -7,7 +7,7 @@ import numpy as np
 
 from data_prep.core.errors import InputError
 from data_prep.core.records import CLASSES, Film
-from data_prep.database import context_crops, manifest
+from data_prep.database import context_crops, grey_levels, manifest
 from data_prep.sources import single_film
 from scripts.evaluation import plots, saliency_maps, saliency_zones, selection
 from scripts.evaluation.evaluation_table import SOURCES
@@ -34,6 +34,17 @@ def doubts(trained: selection.TrainedNet, data: Path, content: dict, kind: str) 
     if kind not in alike:
         found.append(f"the net learnt from {SOURCES[content['source']]}, this film is prepared as {SOURCES[kind]}")
     return found
+
+
+def far_from_training(content: dict, masses: list[plots.ClassifiedMass]) -> list[str]:
+    """Return a warning for each mass whose crop has grey levels far from those of the training set's crops."""
+    seen = [(mass, grey_levels.histogram(mass.crop)) for mass in masses if "histogram" in content]
+    return [
+        f"{mass.name}: its grey levels lie far from the training set's (mean {mass.crop.mean():.0f} of 255): "
+        "another kind of film, or its bits mean something else"
+        for mass, found in seen
+        if grey_levels.distance(found, np.array(content["histogram"])) > grey_levels.FAR
+    ]
 
 
 def marks_of_overlay(path: Path, kind: str, overlay: Path) -> tuple[Film, list[single_film.Marked]]:

@@ -16,12 +16,9 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-@pytest.mark.parametrize("decimal", [".", ","])
+@pytest.mark.parametrize(("delimiter", "decimal"), [(",", "."), (";", "."), (";", ","), ("\t", "."), ("\t", ",")])
 @pytest.mark.parametrize("headers", [str, str.upper, lambda name: f" {name.replace('_', ' ').title()} "])
 def test_a_table_means_the_same_however_a_spreadsheet_wrote_it(tmp_path, delimiter, decimal, headers):
-    if (delimiter, decimal) == (",", ","):
-        pytest.skip("no spreadsheet writes this")
     with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file, delimiter=delimiter, lineterminator="\r\n")
         writer.writerow(headers(name) for name in ROWS[0])

@@ -170,7 +170,7 @@ def test_outline_in_the_crop_is_where_the_mass_is_in_it(own, monkeypatch, tmp_pa
 
 def test_dicom_film_is_prepared_as_the_trainings_source_prepares_it(own, case_folders, monkeypatch, tmp_path, capsys):
     ramp = np.tile(np.linspace(1000, 3000, 200).astype(np.uint16), (300, 1))
-    film = dicoms.save(tmp_path / "film.dcm", ramp, bits=12)
+    film = dicoms.save(tmp_path / "film.dcm", ramp, bits=12, PatientID="Mass-Test_P_00016_LEFT_CC")
     stretched = judged(monkeypatch, tmp_path, film, "--box", "0,0,200,300", "--run", own)["film"].crop
     assert stretched.min() <= 2 and stretched.max() >= 253  # own films: from darkest to brightest
     assert "warning" not in capsys.readouterr().err
@@ -180,6 +180,20 @@ def test_dicom_film_is_prepared_as_the_trainings_source_prepares_it(own, case_fo
     options = ("--run", case_folders, "--data", tmp_path / "cbis")
     shifted = judged(monkeypatch, tmp_path, film, "--box", "0,0,200,300", *options)["film"].crop
     assert shifted.min() in (62, 63) and shifted.max() in (186, 187)  # CBIS-DDSM: the upper 8 of 12 bits
+    assert "warning" not in capsys.readouterr().err
+    film = dicoms.save(tmp_path / "12 in 16.dcm", ramp, bits=16)  # by its header none of CBIS-DDSM's
+    shown = judged(monkeypatch, tmp_path, film, "--box", "0,0,200,300", *options)["12 in 16"].crop
+    assert shown.min() <= 2 and shown.max() >= 253
+    assert "the net learnt from CBIS-DDSM, this film is prepared as own films" in capsys.readouterr().err
+
+
+def test_film_of_far_other_grey_levels_is_warned_of(own, monkeypatch, tmp_path, capsys):
+    film = cv2.imread(predictions(own)[0]["film"], cv2.IMREAD_GRAYSCALE)
+    for name, pixels, warned in (("as it was", film, False), ("dark", film // 16, True)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), pixels)
+        judged(monkeypatch, tmp_path, tmp_path / f"{name}.png", "--box", BOX, "--run", own)
+        warning = f"warning: {name}: its grey levels lie far from the training set's (mean "
+        assert capsys.readouterr().err.startswith(warning) == warned
 
 
 def test_film_of_another_kind_or_another_database_is_warned_of(own, case_folders, monkeypatch, tmp_path, capsys):
