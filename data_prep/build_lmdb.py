@@ -54,7 +54,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--context", choices=context_crops.CONTEXTS, default="large", help="large: 2 x box; small: box + 50 px"
     )
-    parser.add_argument("--no-aug", action="store_true", help="one upright crop a mass in the training set as well")
+    parser.add_argument("--no-aug", action="store_true", help="one upright crop per mass in the training set as well")
     parser.add_argument("--callback-only", action="store_true", help="leave BENIGN_WITHOUT_CALLBACK masses out")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--split", type=Path, help="use this split (CSV: patient,split) instead of a new one")

@@ -4,7 +4,7 @@
     python scripts/eval.py --run runs/googlenet
     python scripts/eval.py --weights runs/alexnet_iter_5000.caffemodel --data data/lmdb --split val
 
-Writes to runs/NAME/eval_<split>/: predictions.csv (a row a record), metrics.json, metrics.md, confusion.png,
+Writes to runs/NAME/eval_<split>/: predictions.csv (one row per record), metrics.json, metrics.md, confusion.png,
 and roc.png and pr.png where both classes are present. A mass is called malignant from probability 0.5 on;
 intervals resample patients (scripts/evaluation/metrics.py).
 """

@@ -1,10 +1,10 @@
-"""Every mass of a split as a net sees it, and its saliency map, in small: what the page's gallery shows.
+"""Make the gallery of a split for the report: every mass as a net sees it and its saliency map, as thumbnails.
 
     python scripts/gallery.py                                     # the newest snapshot under runs/, its test split
     python scripts/gallery.py --run runs/googlenet --split val
 
-Writes to runs/NAME/gallery_<split>/ two sheets of tiles, crops.webp and maps.webp, and index.csv, a row a mass in the
-tiles' order, from left to right and down: mass_id, patient, pathology, label, probability, predicted and outcome (TP,
+Writes to runs/NAME/gallery_<split>/ two sheets of tiles, crops.webp and maps.webp, and index.csv with one row per mass,
+in the tiles' order from left to right and down: mass_id, patient, pathology, label, probability, predicted and outcome (TP,
 FP, FN or TN, malignant being positive). A map is of the predicted class's score (scripts/saliency.py).
 """
 

@@ -1,4 +1,4 @@
-"""How much of the saliency falls on the mass, on its margin and around it: a test of what the paper saw in its Fig 3.
+"""Measure how much of the saliency falls on the mass, on its margin and around it: a test of the paper's Fig 3.
 
     python scripts/saliency_share.py                                   # newest snapshot, whole validation split
     python scripts/saliency_share.py --run runs/googlenet --split test
@@ -12,7 +12,7 @@ kept. Beside the shares of the trained net stand
     random    shares of nets with random weights (scripts/nets/random_init.py), the mean of three: pooling and the
               image's border shape every net's map
     place     shares of the trained net's mean map: what a net would give that looks at the same place whatever it is
-              shown. Masses lie in the middle of their crops, so only what exceeds this follows the very mass
+              shown. Masses lie in the middle of their crops, so only what exceeds this follows the mass
 
 Intervals resample patients, differences are of the same masses. Concentration is a share divided by the area's. Writes
 saliency_share.json and saliency_share.md to runs/NAME/saliency_share_<split>/.

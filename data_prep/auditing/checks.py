@@ -1,4 +1,4 @@
-"""The checks of audit.py on a built database: each names what it looked at, and whatever offends."""
+"""The checks of audit.py on a built database: each names what it looked at, and the offenders."""
 
 import csv
 from collections import Counter, defaultdict
@@ -24,7 +24,7 @@ CONTENT = ("source", "root", "context", "rotations", "crops", "split", "seed", "
 
 
 class Check(NamedTuple):
-    """What one check found: its name, what it claims with figures, and the offenders (none: it is true)."""
+    """The result of one check: its name, its claim with figures, and the offenders (none where the claim holds)."""
 
     name: str
     figures: str

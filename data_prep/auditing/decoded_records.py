@@ -1,4 +1,4 @@
-"""Read a built LMDB again for audit.py: what each record holds, without keeping its image."""
+"""The records of a built LMDB, decoded for audit.py: what each holds, without its image."""
 
 import hashlib
 from concurrent.futures.process import BrokenProcessPool

@@ -1,4 +1,4 @@
-"""Whether two records show the same tissue, however they were turned, cut, mirrored or changed.
+"""Search for records that show the same tissue, however they were turned, cut, mirrored or changed.
 
 A record is looked at in two ways, both as a small grey patch. Its core is the part of the film that every window of a
 mass holds, turned back upright and brought to one scale: all 25 training crops of a mass have the same core, which is

@@ -1,4 +1,4 @@
-"""From a source of films to a database: masses read and checked, split, cut, written, with its manifest."""
+"""Build a database from a source of films: read and check the masses, split, cut, write, with the manifest."""
 
 import shutil
 import sys
@@ -34,7 +34,7 @@ class Options:
 
 def read_masses(options: Options, pool: Executor) -> list[Mass]:
     """Return every lesion of the source; InputError when none can be used, or two have one name."""
-    # outlines have done their part in the boxes: they would take 10 kB a mass
+    # outlines have done their part in the boxes: they would take 10 kB per mass
     masses = [replace(mass, outline=None) for mass in READERS[options.source].masses(options.root, pool.map)]
     if options.callback_only:
         dropped = [mass for mass in masses if mass.pathology == "BENIGN_WITHOUT_CALLBACK"]
@@ -62,7 +62,7 @@ def build(
     """Fill `folder`; return its counts, and the account of what was left out.
 
     Some damage shows only when a film is decoded. Such a film's masses are listed, then split and databases are made
-    anew without them, so that validation and test stay balanced.
+    again without them, so that validation and test stay balanced.
     """
     reader = READERS[options.source]
     while True:
@@ -74,7 +74,7 @@ def build(
         if not written.unreadable:
             break
         for problem in written.unreadable.values():
-            print(f"left out: {problem}; starting anew without it", file=sys.stderr)
+            print(f"left out: {problem}; starting again without it", file=sys.stderr)
         reasons = {film: f"unreadable film: {problem}" for film, problem in written.unreadable.items()}
         masses = leave_out(masses, {m.mass_id: reasons[m.film] for m in used if m.film in reasons})
         for name in SPLITS:
@@ -96,7 +96,7 @@ def build(
 
 
 def choose_split(masses: list[Mass], options: Options) -> dict[str, str]:
-    """Return each patient's set: from the file given, around the official test set, or anew."""
+    """Return each patient's set: from the file given, around the official test set, or made by the seed."""
     if options.split:
         return read_split(options.split, masses)
     return split_patients(

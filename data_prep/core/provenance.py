@@ -1,4 +1,4 @@
-"""Where a result comes from: the commit of this repository and the versions of what computed it."""
+"""The provenance of a result: the command, the commit of this repository, versions and hardware."""
 
 import os
 import platform

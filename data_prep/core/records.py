@@ -1,6 +1,6 @@
-"""What every reader yields and every later step takes: a Mass, with its Box, on a Film.
+"""The records that every reader yields and every later step takes: a Mass, with its Box, on a Film.
 
-Readers (one a data source) turn case files into `Mass` records; split, crops and the LMDB writer know only these.
+Readers (one per data source) turn case files into `Mass` records; split, crops and the LMDB writer know only these.
 """
 
 from dataclasses import dataclass

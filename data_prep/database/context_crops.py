@@ -123,7 +123,7 @@ def warp(image: np.ndarray, film: Film, window: Window, size: int = SIZE) -> np.
     Where the window shrinks, each output pixel is the mean of k x k samples no further apart than the image's pixels,
     which is correct by area; outside the film its own pixels are mirrored.
     """
-    scale = np.array([image.shape[1] / film.width, image.shape[0] / film.height])  # image pixels a film pixel
+    scale = np.array([image.shape[1] / film.width, image.shape[0] / film.height])  # image pixels per film pixel
     step = window.side * scale.max() / size
     samples = max(1, math.ceil(step)) * size
     cos, sin = math.cos(math.radians(window.angle)), math.sin(math.radians(window.angle))

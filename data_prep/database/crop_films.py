@@ -1,4 +1,4 @@
-"""Cut every crop of every film, in worker processes: each film is decoded once for all its masses and windows."""
+"""Crops of all films, cut in worker processes: each film is decoded once for all its masses and windows."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
@@ -19,7 +19,7 @@ FILMS_IN_FLIGHT = 2  # a worker: one being cut, one waiting; bounds memory whate
 class MassJob:
     """A mass to cut: which windows are its own (crops.windows), and their records' places in the shuffled order.
 
-    The windows themselves are made where they are cut: those of all masses at once would take 15 kB a mass.
+    The windows themselves are made where they are cut: those of all masses at once would take 15 kB per mass.
     """
 
     mass_id: str

@@ -1,4 +1,4 @@
-"""Mass records and their split -> the three LMDBs of a set."""
+"""Writer of the three LMDBs of a set, from Mass records and their split."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator

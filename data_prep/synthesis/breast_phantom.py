@@ -196,7 +196,7 @@ def _muscle(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def develop(view: View, anatomy: Anatomy, side: str, resolution: float, rng: np.random.Generator) -> np.ndarray:
-    """Expose and develop a view on film: optical density, float32 (rows, columns) at `resolution` mm a pixel.
+    """Expose and develop a view on film: optical density, float32 (rows, columns) at `resolution` mm per pixel.
 
     side: "LEFT" has its chest wall on the left, "RIGHT" on the right, as DDSM's films lie.
     """

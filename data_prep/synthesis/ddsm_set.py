@@ -59,10 +59,10 @@ def ensure(
     resolution: float | None = None,
     workers: int | None = None,
 ) -> bool:
-    """See to it that `folder` holds a whole synthetic set with these parameters; True when it had to be made.
+    """Make a synthetic set with these parameters unless `folder` holds it; return whether it had to be made.
 
     A parameter left out is whatever the set there has, or its default when there is none yet. `resolution` is in
-    microns a pixel. InputError when the folder holds something else or a parameter makes no sense.
+    microns per pixel. InputError when the folder holds something else or a parameter makes no sense.
     """
     wanted = {"patients": patients, "seed": seed, "resolution": resolution, "drawing": DRAWING}
     wanted = {name: value for name, value in wanted.items() if value is not None}

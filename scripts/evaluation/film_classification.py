@@ -26,7 +26,7 @@ def training_of(trained: selection.TrainedNet, data: Path) -> dict:
 
 
 def doubts(trained: selection.TrainedNet, data: Path, content: dict, kind: str) -> list[str]:
-    """Return why the net may be shown this film otherwise than the films that it learnt from."""
+    """Return the reasons why this film may look different to the net from the films that it learnt from."""
     found = []
     if trained.run.get("data_digest", content["digest"]) != content["digest"]:
         found.append(f"{data} is another database than the net was trained on: context and mean may differ")

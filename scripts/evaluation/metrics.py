@@ -1,4 +1,4 @@
-"""Figures of merit of a two-class prediction, with 95 % intervals that resample patients: functions of arrays.
+"""Metrics of a two-class prediction with 95 % intervals that resample patients, as functions of arrays.
 
 Throughout: `labels` (n,) of 0 benign and 1 malignant, `probabilities` (n,) of malignancy in [0, 1], `patients`
 (n,) of whatever numpy sorts. The positive class is malignant, as in the paper's precision and recall.

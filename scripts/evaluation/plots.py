@@ -1,4 +1,4 @@
-"""Figures of an evaluation (ROC, precision against recall, confusion), of saliency maps and of classified masses.
+"""Plots of an evaluation (ROC, precision against recall, confusion), of saliency maps and of classified masses.
 
 The paper's operating point is drawn for orientation and marked as other data.
 """
@@ -68,7 +68,7 @@ def precision_recall(summary: dict, labels: np.ndarray, probabilities: np.ndarra
 
 
 def confusion(summary: dict, labels: np.ndarray, probabilities: np.ndarray) -> Figure:
-    """Counts at the threshold: a row a true class, shaded by the share of that class."""
+    """Counts at the threshold: a row per true class, shaded by the share of that class."""
     counts = metrics.confusion(labels, probabilities)
     table = np.array([[counts.tp, counts.fn], [counts.fp, counts.tn]])
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
@@ -119,7 +119,7 @@ def saliency(
 
 
 def classified(heading: str, film: np.ndarray, size: tuple[int, int], masses: Sequence[ClassifiedMass]) -> Figure:
-    """Masses of one film, a row each: the film with outline and context square, what the net sees, its map.
+    """Masses of one film, one row each: the film with outline and context square, what the net sees, its map.
 
     `film` is the stored image, uint8 (rows, columns), perhaps squashed; `size` the film's (width, height) in pixels.
     """

@@ -1,4 +1,4 @@
-"""A table of results: the same rows as a CSV file with full numbers, as Markdown, and as texts for a page."""
+"""Tables of results, as CSV files with all digits, as Markdown and as texts for a page."""
 
 import csv
 from dataclasses import dataclass

@@ -109,7 +109,7 @@ def heading(summary: dict) -> str:
 
 
 def render(summary: dict) -> str:
-    """Return the table and what it rests on, as Markdown that also reads well in a terminal."""
+    """Return the table with its sample and method, as Markdown that also reads well in a terminal."""
     inner, outer = summary["bounds"]
     heads = (f"mass (r < {inner})", f"margin ({inner} to {outer})", f"context (r > {outer})")
     columns = [["", *FIGURES.values()]]
@@ -119,7 +119,7 @@ def render(summary: dict) -> str:
     notes = [
         f"{summary['masses']} masses{crops} of {summary['patients']} patients. Weights: {summary['weights']}",
         f"r: elliptical radius, 1 on the outline, which is here the {summary['outline']}.",
-        f"Random nets: weights drawn anew with seeds {', '.join(map(str, summary['random_seeds']))}; the mean of them.",
+        f"Random nets: the mean of fresh weights with seeds {', '.join(map(str, summary['random_seeds']))}.",
         "{level:.0%} intervals: {draws:,} bootstrap draws of patients.".format(**summary["interval"]),
     ]
     if summary["left_out"]:

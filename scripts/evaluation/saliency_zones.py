@@ -1,4 +1,4 @@
-"""Where a mass lies in what the net sees, and how much of a map falls on it, on its margin and on what is around it.
+"""Zones of a saliency map: the mass, its margin and what is around it, and the share of the map in each.
 
 The databases keep a mass's box, not its outline, so here a mass is the ellipse inscribed in its box. A pixel's zone
 follows from its elliptical radius, 0 at the centre and 1 on the ellipse. The band from 0.8 to 1.2 stands for the

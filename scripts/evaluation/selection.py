@@ -1,6 +1,6 @@
-"""Which snapshot, which data, which folder: what the drivers that use a trained net leave to the user alike.
+"""Options shared by scripts that load a trained net: snapshot, database, output folder.
 
-Left alone, they take the newest whole snapshot under runs/ and the data that its run.json names, and say so.
+The defaults are the newest whole snapshot under runs/ and the database that its run.json names; the scripts print both.
 """
 
 import argparse

@@ -11,7 +11,7 @@ from scripts.evaluation.predictions import FIELDS
 
 
 def summarise(chosen: selection.EvaluationTarget, rows: list[dict]) -> dict:
-    """Return what metrics.json holds: figures, counts, and everything needed to know what was evaluated on what."""
+    """Return the content of metrics.json: figures, counts, and which weights were evaluated on which data."""
     labels, probabilities, patients = (
         np.array([row[name] for row in rows]) for name in ("label", "probability", "patient")
     )

@@ -1,6 +1,6 @@
-"""From experiments.toml to the commands that a user would type, in order: databases, weights, experiments.
+"""The plan of the experiments: the commands that a user would type, in order: databases, weights, trainings.
 
-What a finished step has left is found again, and the step is not taken again. The folders, from the repository's root:
+A step whose output is there already is not taken again. The folders, from the repository's root:
 
     data/reproduce/DATA/large_aug ...             a database for each kind of crops, all of one split
     weights/[BUDGET/]fractal_NET.caffemodel       the stand-in for ImageNet's weights, where those are not
@@ -31,7 +31,7 @@ WEXPERIMENT, TIMED = 1, 2  # iterations; the first also allocates memory
 
 @dataclass(frozen=True)
 class Data:
-    """What masses the experiments are done on: build_lmdb.py's source and root, and a name for folders."""
+    """The masses that the experiments are done on: build_lmdb.py's source and root, and a name for folders."""
 
     source: str
     root: Path | None
@@ -206,7 +206,9 @@ def _state(folder: Path, wanted: dict) -> str:
         return "new"
     for key, value in wanted.items():
         if content[key] != value:
-            raise InputError(f"{folder}: was trained with {key} {content[key]}, not {value}; rm -r it to train it anew")
+            raise InputError(
+                f"{folder}: was trained with {key} {content[key]}, not {value}; rm -r it to train it again"
+            )
     return "trained" if content.get("iteration") == content["iterations"] else "begun"
 
 

@@ -1,4 +1,4 @@
-"""Read caffemodels and say which layers of a net they fill, before Caffe is given them.
+"""Caffemodels: read, and checked for which layers of a net they fill before Caffe is given them.
 
 Caffe copies weights by layer name. A layer that the net lacks is skipped in silence, one that the file lacks keeps its
 random start in silence, and one of another shape aborts the process: so all three are checked here first.

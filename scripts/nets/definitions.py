@@ -1,4 +1,4 @@
-"""What the drivers share about the three nets: their files, their weights, and running them.
+"""The three nets' hand-written files, and the layers that scripts look for in them.
 
 Everything is read from the hand-written prototxt files: preprocessing from train_val.prototxt's TEST data layer, the
 layers from deploy.prototxt. Caffe aborts the whole process on bad input, so what users give is checked here first.

@@ -1,4 +1,4 @@
-"""Running a trained net: loading it for prediction, preprocessing as Caffe's Data layer does, class probabilities."""
+"""Prediction with a trained net: loading it, preprocessing as Caffe's Data layer does, class probabilities."""
 
 from functools import cache
 from pathlib import Path

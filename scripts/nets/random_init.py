@@ -1,4 +1,4 @@
-"""A net as its training finds it: random weights, drawn by the fillers of its hand-written train_val.prototxt."""
+"""Nets with random weights, drawn by the fillers of their hand-written train_val.prototxt."""
 
 import tempfile
 from collections.abc import Iterable

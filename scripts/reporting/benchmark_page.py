@@ -1,4 +1,4 @@
-"""What the benchmarks share: parts that are measured one by one into JSON files, and the page made from these."""
+"""The benchmarks' JSON files, one per part that is measured, and the page made from them."""
 
 import json
 import time

@@ -65,7 +65,7 @@ def write_page(
 
 
 def copy_files(each: FinishedRun, out: Path) -> None:
-    """Copy what the page shows and rests on, all into one folder a run, and draw the run's curves there."""
+    """Copy the files that the page is made from into one folder per run, and draw the run's curves there."""
     out.mkdir(parents=True, exist_ok=True)
     for name in (*finished_run.RUN_FILES, *finished_run.PICTURES):
         shutil.copyfile(each.folder / name, out / Path(name).name)

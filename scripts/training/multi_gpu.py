@@ -1,8 +1,8 @@
-"""Training on several GPUs of one machine, as pycaffe does it: a process a GPU, gradients averaged by NCCL.
+"""Training on several GPUs of one machine, as pycaffe does it: one process per GPU, gradients averaged by NCCL.
 
 The first process does what a single GPU's would: it evaluates, logs and saves. The others take an iteration when it
 tells them to, and tell it their loss. Caffe's data layer hands each of n processes every n-th record, so that together
-they take the very records that one would.
+they take the same records that one would.
 
 A process that waits in NCCL for one that is gone waits for ever, deaf to Python's signals. So a parent, which computes
 nothing, starts them all, hands stop signals to the first alone, and ends the others as soon as one has ended.

@@ -1,8 +1,8 @@
-"""A run's folder: what train.py keeps there, and finds there again to go on.
+"""A run's folder: the files that train.py keeps there, and resumes from.
 
     train_val.prototxt, solver.prototxt    the net's hand-written ones, filled in
     run.json                               the settings, where the run stands, what code and machine made it
-    log.csv                                a row an evaluation
+    log.csv                                one row per evaluation
     snapshot_iter_N...                     the newest two snapshots (snapshots.py)
 
 Caffe alone can train from the two prototxt files as well: caffe train -solver runs/NAME/solver.prototxt

@@ -1,4 +1,4 @@
-"""A run's settings: from what was typed, the hand-written files and the data; checked before Caffe sees them."""
+"""The settings of a run, from its options, the hand-written files and the data, checked before Caffe sees them."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ EVALUATIONS = 25  # in a run counted in iterations: enough for a curve
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a run's weights, apart from code and machine; the part of run.json that a resumed run must keep.
+    """Everything that decides a run's weights, apart from code and machine; a resumed run keeps it.
 
     `evaluate_every` is None where a run is counted in epochs: it is then evaluated at the end of each. `parts` is how
     many equal parts a batch is computed in: GPUs x passes of each (Caffe's iter_size). `augmented` is what the database
@@ -142,7 +142,9 @@ def check_same(options: Options, folder: Path, settings: Settings, gpus: int = 1
             f"(--iter-size may be left out); give another --gpu, or another --out"
         )
     if manifest.read_json(Path(settings.data))["digest"] != settings.data_digest:
-        raise InputError(f"{settings.data}: was built anew since the run began, so it cannot be resumed; start another")
+        raise InputError(
+            f"{settings.data}: was rebuilt since the run began, so the run cannot be resumed; start another"
+        )
 
 
 def check_data(settings: Settings) -> None:

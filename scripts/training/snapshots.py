@@ -1,4 +1,4 @@
-"""A run's snapshots: written, judged whole or not, found again, removed.
+"""Save, validate, find and remove a run's snapshots.
 
     snapshot_iter_N.caffemodel     Caffe's snapshot: weights,
     snapshot_iter_N.solverstate    the solver's iteration and moments,
@@ -85,7 +85,7 @@ def newest_whole(folder: Path) -> tuple[int, Progress]:
 
 
 def save(solver, folder: Path, progress: Progress) -> None:
-    """Let Caffe write a snapshot, see that it is whole, then remove all older ones but the last.
+    """Let Caffe write a snapshot, check that it is whole, then remove all older ones but the last.
 
     Raises InputError when it is not whole (a full disk); the older ones are then still there.
     """
