@@ -69,7 +69,7 @@ def roc(found: Predictions) -> dict[str, str] | None:
 
 
 def strokes(labels: np.ndarray, probabilities: np.ndarray) -> str:
-    """Return a short stroke per mass at its probability in SQUARE, on the upper edge if malignant, else on the lower."""
+    """Return a short stroke per mass at its probability in SQUARE, on the upper edge if malignant, else the lower."""
     edges = {1: (SQUARE.top, 6), 0: (SQUARE.bottom, -6)}
     return "".join(
         f"M{SQUARE.x(probability):g} {edges[label][0]}v{edges[label][1]}"
