@@ -3,9 +3,9 @@
     python scripts/gallery.py                                     # the newest snapshot under runs/, its test split
     python scripts/gallery.py --run runs/googlenet --split val
 
-Writes to runs/NAME/gallery_<split>/ two sheets of tiles, crops.webp and maps.webp, and index.csv, one row per mass
-in the tiles' order from left to right and down: mass_id, patient, pathology, label, probability, predicted and outcome (TP,
-FP, FN or TN, malignant being positive). A map is of the predicted class's score (scripts/saliency.py).
+Writes to runs/NAME/gallery_<split>/ two sheets of tiles, crops.webp and maps.webp, and index.csv, one row per mass in
+the tiles' order (from left to right, and down): mass_id, patient, pathology, label, probability, predicted and outcome
+(TP, FP, FN or TN, malignant being positive). A map is of the predicted class's score (scripts/saliency.py).
 """
 
 import sys
