@@ -23,7 +23,7 @@ from data_prep.core.files import atomic_folder
 from data_prep.core.process_pool import worker_pool
 from data_prep.database import build_summary, context_crops, manifest
 from data_prep.sources import csv_boxes
-from data_prep.sources.registry import DEFAULT_ROOT, READERS
+from data_prep.sources.registry import DEFAULT_ROOT, READERS, default_source
 from data_prep.synthesis import ddsm_set
 
 ROTATIONS, CROPS = 5, 5  # paper, section 4.2: 25 times the training set
@@ -71,7 +71,7 @@ def choose_source(source: str | None, root: Path | None) -> tuple[str, Path]:
     if source is None:
         if root is not None:
             raise InputError(f"{root}: --root needs --source ({', '.join(READERS)}) to say what it holds")
-        source = next((name for name in ("ddsm", "cbis") if DEFAULT_ROOT[name].is_dir()), "synthetic")
+        source = default_source()
         there = "neither data/ddsm nor data/cbis" if source == "synthetic" else DEFAULT_ROOT[source]
         print(f"{there} is there: building from --source {source}")
     root = root or DEFAULT_ROOT.get(source)

@@ -21,11 +21,11 @@ from scripts.nets import device
 def main() -> None:
     """Choose, predict, judge, write, print."""
     args = selection.parser(__doc__, split="test").parse_args()
-    chosen = selection.choose_target(args)
-    out = selection.out_folder(chosen, args.out, "eval")
+    target = selection.choose_target(args)
+    out = selection.out_folder(target, args.out, "eval")
     device.set_mode(args.gpu)
-    rows = list(predict_split(chosen))
-    summary = summarise(chosen, rows)
+    rows = list(predict_split(target))
+    summary = summarise(target, rows)
     write(out, summary, rows)
     print(f"\n{evaluation_table.render(summary)}\n{out}: predictions.csv, metrics.json, metrics.md, figures")
 

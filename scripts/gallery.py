@@ -19,10 +19,10 @@ from scripts.reporting.gallery import FILES, sheet, tiles, write
 def main() -> None:
     """Choose, explain all, write."""
     args = selection.parser(__doc__, split="test").parse_args()
-    chosen = selection.choose_target(args)
-    out = selection.out_folder(chosen, args.out, "gallery")
+    target = selection.choose_target(args)
+    out = selection.out_folder(target, args.out, "gallery")
     device.set_mode(args.gpu)
-    rows, crops, maps = zip(*tiles(chosen), strict=True)
+    rows, crops, maps = zip(*tiles(target), strict=True)
     write(out, list(rows), {"crops": sheet(crops), "maps": sheet(maps)})
     print(f"{out}: {', '.join(FILES)}")
 

@@ -27,7 +27,7 @@ def main() -> None:
     content = matrix.read_experiments(args.experiments)
     if args.budget not in content["budgets"]:
         raise InputError(f"--budget {args.budget}: {args.experiments} has {', '.join(content['budgets'])}")
-    data, budget = plan.parse_data(args.data or default_data()), content["budgets"][args.budget]
+    data, budget = plan.parse_data(args.data or registry.default_source()), content["budgets"][args.budget]
     experiments = chosen(content, args.table, args.figure)
     steps = plan.make(experiments, data, args.budget, budget, args.gpu, content["tables"]["3"])
     show(steps, data, args)
@@ -54,11 +54,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="only show the plan and its estimated time")
     parser.add_argument("--out", type=Path, help="folder for the results (default: results/DATA/BUDGET)")
     return parser.parse_args()
-
-
-def default_data() -> str:
-    """Return the real set whose folder is there, else the synthetic one, as build_lmdb.py does."""
-    return next((name for name in ("ddsm", "cbis") if registry.DEFAULT_ROOT[name].is_dir()), "synthetic")
 
 
 def chosen(content: dict, tables: list[int] | None, figures: list[int] | None) -> list[matrix.Experiment]:

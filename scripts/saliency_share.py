@@ -30,10 +30,10 @@ from scripts.nets import device
 def main() -> None:
     """Choose, measure, judge, write, print."""
     args = selection.parser(__doc__, split="val").parse_args()
-    chosen = selection.choose_target(args)
-    out = selection.out_folder(chosen, args.out, "saliency_share")
+    target = selection.choose_target(args)
+    out = selection.out_folder(target, args.out, "saliency_share")
     device.set_mode(args.gpu)
-    summary = summarise(chosen, *measure(chosen))
+    summary = summarise(target, *measure(target))
     write_text(out / "saliency_share.md", f"# {heading(summary)}\n\n{render(summary)}")
     write_json(out / "saliency_share.json", summary)
     print(f"\n{render(summary)}\n{out}: saliency_share.json, saliency_share.md")

@@ -27,49 +27,49 @@ FIGURES = {
 """What is reported of each zone, by its name in saliency_share.json."""
 
 
-def measure(chosen: selection.EvaluationTarget) -> tuple[list[str], np.ndarray]:
+def measure(target: selection.EvaluationTarget) -> tuple[list[str], np.ndarray]:
     """Return the mass_id of each record and its shares: (n, 4, 3), of area, trained, random, place in each zone."""
-    keys = [record.key for record in selection.records(chosen)]
-    net = inference.load_deploy(chosen.net, chosen.weights)
+    keys = [record.key for record in selection.records(target)]
+    net = inference.load_deploy(target.net, target.weights)
     size = net.blobs["data"].shape[-1]
-    corners = saliency_zones.box_corners(keys, manifest.read_csv(chosen.data), chosen.manifest, size)
-    trained, mean_map = look(chosen, net, corners, "trained net")
+    corners = saliency_zones.box_corners(keys, manifest.read_csv(target.data), target.manifest, size)
+    trained, mean_map = look(target, net, corners, "trained net")
     random = []
     for seed in SEEDS:
-        settling = (inputs for _, _, inputs in islice(selection.batches(chosen), SETTLING))
-        net = load_untrained(chosen.net, seed, settling)
-        random.append(look(chosen, net, corners, f"random net {seed}")[0])
+        settling = (inputs for _, _, inputs in islice(selection.batches(target), SETTLING))
+        net = load_untrained(target.net, seed, settling)
+        random.append(look(target, net, corners, f"random net {seed}")[0])
     area, place = (
         [saliency_zones.shares(heat, each) for each in corners] for heat in (np.ones((size, size)), mean_map)
     )
     return [mass_id_of(key) for key in keys], np.stack([area, trained, np.mean(random, axis=0), place], axis=1)
 
 
-def look(chosen: selection.EvaluationTarget, net, corners: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+def look(target: selection.EvaluationTarget, net, corners: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the shares (n, 3) of a net's maps, NaN for a map that is zero everywhere, and the mean map (s, s)."""
     shares, maps_sum = [], 0
-    for _, _, inputs in selection.batches(chosen, what):
+    for _, _, inputs in selection.batches(target, what):
         found = saliency_maps.explain(net, inputs, "predicted")
-        selection.check_numbers(chosen, found["scores"])
+        selection.check_numbers(target, found["scores"])
         for heat in found["maps"].astype(np.float64):
             shares.append(saliency_zones.shares(heat, corners[len(shares)]))
             maps_sum = maps_sum + heat / (heat.sum() or 1)
     return np.array(shares), maps_sum / len(shares)
 
 
-def summarise(chosen: selection.EvaluationTarget, masses: list[str], shares: np.ndarray) -> dict:
+def summarise(target: selection.EvaluationTarget, masses: list[str], shares: np.ndarray) -> dict:
     """Return what saliency_share.json holds, of measure's result.
 
     Masses with a map of zeros (a ReLU net can be dead to an image) are left out and counted; InputError when all are.
     """
     kept = np.isfinite(shares).all(axis=(1, 2))
     if not kept.any():
-        raise InputError(f"{chosen.weights}: the scores do not depend on the image, so the net is dead; train again")
-    about = manifest.read_csv(chosen.data)
+        raise InputError(f"{target.weights}: the scores do not depend on the image, so the net is dead; train again")
+    about = manifest.read_csv(target.data)
     masses = [mass for mass, keep in zip(masses, kept, strict=True) if keep]
     patients = np.array([about[mass]["patient"] for mass in masses])
     return {
-        **selection.describe(chosen),
+        **selection.describe(target),
         "n": len(masses),
         "masses": len(set(masses)),
         "patients": len(set(patients)),
@@ -79,7 +79,7 @@ def summarise(chosen: selection.EvaluationTarget, masses: list[str], shares: np.
         "zones": estimates(shares[kept], patients),
         "random_seeds": SEEDS,
         "interval": metrics.INTERVAL,
-        "doubts": selection.doubts(chosen),
+        "doubts": selection.doubts(target),
         **provenance.made_by("numpy"),
     }
 

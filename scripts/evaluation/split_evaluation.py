@@ -10,14 +10,14 @@ from scripts.evaluation import evaluation_table, metrics, plots, selection
 from scripts.evaluation.predictions import FIELDS
 
 
-def summarise(chosen: selection.EvaluationTarget, rows: list[dict]) -> dict:
+def summarise(target: selection.EvaluationTarget, rows: list[dict]) -> dict:
     """Return the content of metrics.json: figures, counts, and which weights were evaluated on which data."""
     labels, probabilities, patients = (
         np.array([row[name] for row in rows]) for name in ("label", "probability", "patient")
     )
     estimates = metrics.estimates(labels, probabilities, patients)
     return {
-        **selection.describe(chosen),
+        **selection.describe(target),
         "n": len(rows),
         "masses": len({row["mass_id"] for row in rows}),
         "patients": len(set(patients)),
@@ -27,7 +27,7 @@ def summarise(chosen: selection.EvaluationTarget, rows: list[dict]) -> dict:
         "counts": metrics.confusion(labels, probabilities)._asdict(),
         "metrics": {name: estimate._asdict() for name, estimate in estimates.items()},
         "interval": metrics.INTERVAL,
-        "doubts": selection.doubts(chosen),
+        "doubts": selection.doubts(target),
         **provenance.made_by("numpy", "scikit-learn"),
     }
 

@@ -122,11 +122,6 @@ def read_snapshot(path: Path):
     return param
 
 
-def net_of(weights: Path) -> str:
-    """Return which net a snapshot holds; errors as read_snapshot."""
-    return read_snapshot(weights).name
-
-
 def newest_snapshot(folder: Path = Path("runs")) -> Path:
     """Return the newest whole .caffemodel under `folder`; damaged ones are skipped with a word on stderr."""
     for path in sorted(folder.rglob("*.caffemodel"), key=lambda path: path.stat().st_mtime_ns, reverse=True):

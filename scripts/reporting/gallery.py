@@ -24,22 +24,22 @@ SEEN = 224  # pixels shown of each side: what the smallest input of the nets see
 TILE = 112
 
 
-def tiles(chosen: selection.EvaluationTarget) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
+def tiles(target: selection.EvaluationTarget) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
     """Yield for each mass, by its id, a row of FIELDS, its crop and its map, (TILE, TILE) uint8 each.
 
     A mass stands for its first record.
     """
     first: dict[str, lmdb_io.Record] = {}
-    for record in selection.records(chosen):
+    for record in selection.records(target):
         first.setdefault(lmdb_io.mass_id_of(record.key), record)
-    about, masses = manifest.read_csv(chosen.data), sorted(first)
-    net = inference.load_deploy(chosen.net, chosen.weights, selection.BATCH)
+    about, masses = manifest.read_csv(target.data), sorted(first)
+    net = inference.load_deploy(target.net, target.weights, selection.BATCH)
     with tqdm(total=len(masses), unit="mass", disable=None) as bar:
         for start in range(0, len(masses), selection.BATCH):
             some = masses[start : start + selection.BATCH]
             images = np.stack([first[mass].image for mass in some])
-            found = explain(net, inference.preprocess(chosen.net, images, chosen.mean_folder), "predicted")
-            selection.check_numbers(chosen, found["scores"])
+            found = explain(net, inference.preprocess(target.net, images, target.mean_folder), "predicted")
+            selection.check_numbers(target, found["scores"])
             for place, mass in enumerate(some):
                 label, predicted = first[mass].label, int(found["classes"][place])
                 known = {"label": label, "probability": float(found["probabilities"][place, 1]), "predicted": predicted}

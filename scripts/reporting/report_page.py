@@ -52,7 +52,11 @@ def write_page(
     captions and paths of images; `text` is a discussion in Markdown, whose HTML is escaped.
     """
     for each in runs:
-        copy_files(each, out / each.name)
+        (out / each.name).mkdir(parents=True, exist_ok=True)
+        for name in (*finished_run.RUN_FILES, *finished_run.PICTURES):
+            shutil.copyfile(each.folder / name, out / each.name / Path(name).name)
+        with atomic_write(out / each.name / "curves.png") as path:
+            plots.curves(each.title, each.log).savefig(path)
     page = describe(runs) | {
         "title": title,
         "tables": tables,
@@ -62,15 +66,6 @@ def write_page(
     }
     for template, name in (("report.md", "README.md"), ("report.html", "report.html")):
         write_text(out / name, render(template, **page))
-
-
-def copy_files(each: FinishedRun, out: Path) -> None:
-    """Copy the files that the page is made from into one folder per run, and draw the run's curves there."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (*finished_run.RUN_FILES, *finished_run.PICTURES):
-        shutil.copyfile(each.folder / name, out / Path(name).name)
-    with atomic_write(out / "curves.png") as path:
-        plots.curves(each.title, each.log).savefig(path)
 
 
 def describe(runs: Sequence[FinishedRun]) -> dict:
@@ -136,13 +131,8 @@ def count_table(content: dict) -> list[tuple[str, list[int], str]]:
     rows = []
     for name in build_summary.ROWS:
         values = [content["counts"][split][name] for split in content["counts"]]
-        rows.append(
-            (
-                name,
-                [*values, sum(values)],
-                format(build_summary.PAPER[name], ",") if name in build_summary.PAPER else "",
-            )
-        )
+        paper = f"{build_summary.PAPER[name]:,}" if name in build_summary.PAPER else ""
+        rows.append((name, [*values, sum(values)], paper))
     return rows
 
 
