@@ -90,7 +90,7 @@ def choose_net(args: argparse.Namespace) -> TrainedNet:
     weights = args.weights or caffemodel.newest_snapshot(args.run or RUNS)
     net = caffemodel.read_snapshot(weights).name
     run = run_files.read_run(weights.parent)
-    how = "" if args.weights or args.run else " (newest under runs/; choose_target with --weights or --run)"
+    how = "" if args.weights or args.run else " (newest under runs/; choose with --weights or --run)"
     print(f"weights: {weights}{how}")
     return TrainedNet(net, weights, run, Path(run.get("data", manifest.DEFAULT)))
 
@@ -116,7 +116,7 @@ def out_folder(target: EvaluationTarget, out: Path | None, purpose: str) -> Path
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{out}: cannot be made ({error.strerror}); choose_target another --out") from None
+        raise InputError(f"{out}: cannot be made ({error.strerror}); choose another --out") from None
     return out
 
 
@@ -136,10 +136,10 @@ def doubts(target: EvaluationTarget) -> list[str]:
 
 
 def records(target: EvaluationTarget) -> Iterator[lmdb_io.Record]:
-    """Return the target split's records in key order; InputError when there are none."""
+    """Return the split's records in key order; InputError when there are none."""
     folder = target.data / target.split
     if lmdb_io.count(folder) == 0:
-        raise InputError(f"{folder}: no masses in this split; choose_target another with --split")
+        raise InputError(f"{folder}: no masses in this split; choose another with --split")
     return lmdb_io.records(folder)
 
 

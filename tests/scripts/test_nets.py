@@ -405,7 +405,7 @@ def test_unknown_net_name_is_refused(tmp_path):
     path = tmp_path / "other.caffemodel"
     path.write_bytes(pb.NetParameter(name="LeNet", layer=[pb.LayerParameter(name="ip")]).SerializeToString())
     with pytest.raises(InputError, match="LeNet"):
-        caffemodel.read_snapshot(path).name
+        caffemodel.read_snapshot(path)
 
 
 @pytest.mark.parametrize("missing", ["file", "folder", "content"])
