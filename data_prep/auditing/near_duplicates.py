@@ -60,7 +60,7 @@ def hashes(patches: np.ndarray) -> np.ndarray:
     return packed.view(np.uint64)
 
 
-def alike(some: np.ndarray, others: np.ndarray) -> list[tuple[int, int, float]]:
+def similar_pairs(some: np.ndarray, others: np.ndarray) -> list[tuple[int, int, float]]:
     """Return which of `some` patches (n, SIDE, SIDE) are like which of `others`, and the correlation of their details.
 
     All quarter turns and mirror images of `some` are tried.

@@ -9,6 +9,7 @@ from data_prep.core.errors import InputError
 from data_prep.database import manifest
 from data_prep.database.lmdb_io import mass_id_of
 from scripts.evaluation import evaluation_table, metrics, saliency_maps, saliency_zones, selection
+from scripts.evaluation.selection import EvaluationTarget
 from scripts.nets import inference
 from scripts.nets.random_init import load_untrained
 
@@ -27,25 +28,25 @@ FIGURES = {
 """What is reported of each zone, by its name in saliency_share.json."""
 
 
-def measure(target: selection.EvaluationTarget) -> tuple[list[str], np.ndarray]:
+def measure(target: EvaluationTarget) -> tuple[list[str], np.ndarray]:
     """Return the mass_id of each record and its shares: (n, 4, 3), of area, trained, random, place in each zone."""
     keys = [record.key for record in selection.records(target)]
     net = inference.load_deploy(target.net, target.weights)
     size = net.blobs["data"].shape[-1]
     corners = saliency_zones.box_corners(keys, manifest.read_csv(target.data), target.manifest, size)
-    trained, mean_map = look(target, net, corners, "trained net")
+    trained, mean_map = map_shares(target, net, corners, "trained net")
     random = []
     for seed in SEEDS:
         settling = (inputs for _, _, inputs in islice(selection.batches(target), SETTLING))
         net = load_untrained(target.net, seed, settling)
-        random.append(look(target, net, corners, f"random net {seed}")[0])
+        random.append(map_shares(target, net, corners, f"random net {seed}")[0])
     area, place = (
         [saliency_zones.shares(heat, each) for each in corners] for heat in (np.ones((size, size)), mean_map)
     )
     return [mass_id_of(key) for key in keys], np.stack([area, trained, np.mean(random, axis=0), place], axis=1)
 
 
-def look(target: selection.EvaluationTarget, net, corners: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+def map_shares(target: EvaluationTarget, net, corners: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the shares (n, 3) of a net's maps, NaN for a map that is zero everywhere, and the mean map (s, s)."""
     shares, maps_sum = [], 0
     for _, _, inputs in selection.batches(target, what):
@@ -57,7 +58,7 @@ def look(target: selection.EvaluationTarget, net, corners: np.ndarray, what: str
     return np.array(shares), maps_sum / len(shares)
 
 
-def summarise(target: selection.EvaluationTarget, masses: list[str], shares: np.ndarray) -> dict:
+def summarise(target: EvaluationTarget, masses: list[str], shares: np.ndarray) -> dict:
     """Return what saliency_share.json holds, of measure's result.
 
     Masses with a map of zeros (a ReLU net can be dead to an image) are left out and counted; InputError when all are.
