@@ -23,6 +23,16 @@ BATCH = 4
 SEED = 1
 WEIGHTS, START = "weights.caffemodel", "start.npz"
 STATISTICS = "statistics of "
+PASSES = {"TRAIN": "in training", "TEST": "deployed"}
+SAME_PASS = 1e-4
+"""Bound of the difference of an output or gradient: max |a - b| / max |a|."""
+ITERATIONS, REPEATED = 50, 10
+RATES = {"1": "at its rate", "0.01": "at a hundredth of it"}
+"""Factors of the solver's rate, as the JSON file names them."""
+TIMES_OWN = 10
+ALWAYS_ALLOWED = {"losses": 1e-5, "weights": 1e-2}
+"""Whatever stock Caffe on one thread does: on a machine with one core it does the same as on all."""
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -182,30 +192,6 @@ def digest(file: Path) -> str:
     """Return a digest of the arrays in a file that `train` wrote."""
     with np.load(file) as arrays:
         return hashlib.sha256(b"".join(name.encode() + arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
-
-
-PASSES = {"TRAIN": "in training", "TEST": "deployed"}
-
-
-SAME_PASS = 1e-4
-"""Bound of the difference of an output or gradient: max |a - b| / max |a|."""
-
-
-ITERATIONS, REPEATED = 50, 10
-
-
-RATES = {"1": "at its rate", "0.01": "at a hundredth of it"}
-"""Factors of the solver's rate, as the JSON file names them."""
-
-
-TIMES_OWN = 10
-
-
-ALWAYS_ALLOWED = {"losses": 1e-5, "weights": 1e-2}
-"""Whatever stock Caffe on one thread does: on a machine with one core it does the same as on all."""
-
-
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def compare(net: str, folder: Path) -> dict:
