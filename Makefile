@@ -10,14 +10,17 @@ demo: setup  ## the whole way of the paper on synthetic mammograms
 reproduce-quick: setup  ## the paper's tables and figures, on synthetic films and far shorter than the paper's trainings
 	. .venv/bin/activate && python scripts/reproduce.py --data synthetic --budget quick
 
-test: lint  ## setup, lint, then every test
-	. .venv/bin/activate && pytest
+test: lint  ## setup, lint, then every test, two files at a time
+	. .venv/bin/activate && pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 caffe-test:  ## Caffe's own tests on our Caffe, and the nets against stock Caffe's; 25 minutes on two cores, then 10
 	@scripts/install/caffe_test.sh
 
 container-test:  ## build the Dockerfile's images without Docker Engine and use them; as root, an hour on two cores
 	@scripts/install/container_test.sh
+
+system-test:  ## setup, tests and a small demo on a bare Debian of the other release; as root, an hour on two cores
+	@scripts/install/system_test.sh
 
 lint: setup  ## check the Python files' style
 	.venv/bin/ruff check .
@@ -27,4 +30,4 @@ clean:  ## remove .venv and what tools left; keeps data, weights, runs and the c
 	rm -rf .venv .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help setup demo reproduce-quick test caffe-test container-test lint clean
+.PHONY: help setup demo reproduce-quick test caffe-test container-test system-test lint clean

@@ -1,52 +1,50 @@
-"""Pre-train a net's convolutions on fractals: a stand-in for ImageNet weights where BVLC's files cannot be had.
+"""Distil a net's convolutions from a trained one: a start that stands in for ImageNet weights where those are not.
 
-    python scripts/pretrain.py --net alexnet                # data/fractals, then weights/fractal_alexnet.caffemodel
-    python scripts/pretrain.py --net googlenet --gpu 0
-    python scripts/train.py --net alexnet --weights weights/fractal_alexnet.caffemodel
+    pip install -r requirements-distil.txt                              # the teacher, once
+    python scripts/pretrain.py --net alexnet --images photographs/      # weights/distilled_alexnet.caffemodel
+    python scripts/pretrain.py --net googlenet                          # from the same views
+    python scripts/train.py --net alexnet --weights weights/distilled_alexnet.caffemodel
 
-Formula-driven supervised learning (Kataoka et al., "Pre-training without Natural Images", ACCV 2020, arXiv 2101.08515)
-at a size for one CPU core. The net is the hand-written one up to its last feature map, with batch norms, which are
-folded into the convolutions at the end (fractal_pretraining.py): the caffemodel holds plain layers of BVLC's names and
-shapes. The images are half as wide as the mammograms' crops, a quarter of the work: a convolution's weights do not
-depend on it. A run that was stopped goes on when the command is typed again. The JSON beside the caffemodel says how it
-was made.
+Any folder of some hundred photographs will do. Random grey views of them (scripts/training/views.py) are shown to a
+teacher with ImageNet weights, and the net learns the teacher's answers place by place
+(scripts/training/distillation.py). No mammogram has a part in it. The batch norms that the net learns with are folded
+into its convolutions at the end (scripts/nets/batch_norm.py): the caffemodel holds plain layers of BVLC's names and
+shapes. The views are smaller than the mammograms' crops, a third of the work: a convolution's weights do not depend on
+it. Whatever was stopped, views or training, goes on when the command is typed again. The JSON beside the caffemodel
+says how it was made.
 
-The validation figures on the way are too low: the batch norms' running statistics lag behind the weights while the
-learning rate is high. At the end it is nothing, and the last figures are those of the weights that are kept.
+The loss is the share of the answers' variance that the net does not explain. On the way the validation's is too high:
+the batch norms' running statistics lag behind the weights while the learning rate is high. At the end it is nothing.
 """
 
 import argparse
-import hashlib
 import math
+import os
 import sys
 from pathlib import Path
 
 from data_prep.core.errors import InputError, natural, positive, run
-from data_prep.core.files import atomic_write, write_json
-from data_prep.core.provenance import command, commit
-from data_prep.database import lmdb_io, manifest
-from data_prep.synthesis import fractal_set
+from data_prep.core.provenance import command
 from scripts.evaluation import run_files
-from scripts.nets import batch_norm, definitions, device
-from scripts.training import fractal_pretraining, loop, run_folder, snapshots
-from scripts.training.fractal_pretraining import recalibrate
+from scripts.nets import definitions, device
+from scripts.training import distillation, distillation_set, loop, run_folder, snapshots
 from scripts.training.run_folder import describe
 from scripts.training.settings import EVALUATIONS, Settings, val_batch_of
 
-EPOCHS = {"alexnet": 4, "googlenet": 2}
-BATCHES = {"alexnet": 64, "googlenet": 32}
-SOLVER = definitions.ROOT / "solvers" / "fractals.prototxt"
+EPOCHS = {"alexnet": 8, "googlenet": 4}
+BATCH = 32
+SOLVER = definitions.ROOT / "solvers" / "distillation.prototxt"
 
 
 def main() -> None:
     args = parse_args()
-    out = args.out or Path("weights") / f"fractal_{args.net}.caffemodel"
+    out = args.out or Path("weights") / f"distilled_{args.net}.caffemodel"
     if out.suffix != ".caffemodel":
         raise InputError(f"{out}: name it with the ending .caffemodel")
     if out.exists():
         raise InputError(f"{out}: is there already; remove it to make it anew, or give another --out")
-    fractal_set.ensure(args.data, args.categories, args.images)
-    categories = fractal_set.read_manifest(args.data)["categories"]
+    if args.images:
+        distillation_set.make(args.data, args.images, args.views, args.seed, args.workers)
     settings, provenance = new_settings(args), describe(args.gpu)
     folder = out.with_suffix(".run")
     device.set_mode(args.gpu)
@@ -58,71 +56,60 @@ def main() -> None:
             )
         provenance |= {"command": content["command"]}
     else:
-        run_folder.create(folder, settings, provenance, fractal_pretraining.derive(args.net, categories), SOLVER)
+        train_val = distillation.derive(args.net, args.data, settings.batch, settings.val_batch)
+        run_folder.create(folder, settings, provenance, train_val, SOLVER)
     with run_folder.locked(folder):
         done, progress = snapshots.newest_whole(folder)
         if done < settings.iterations:
             loop.train(loop.Training(folder, settings, provenance, command(), done, progress))
-        finish(folder, settings, categories, out)
+        distillation.finish(folder, settings, out)
     print(f"{out}: finished; next: python scripts/train.py --net {args.net} --weights {out}")
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", choices=EPOCHS, required=True)
+    parser.add_argument("--images", type=Path, help="folder of photographs to make the views from (default: --data's)")
     parser.add_argument(
-        "--data", type=Path, default=fractal_set.DEFAULT, help=f"fractals (default: {fractal_set.DEFAULT})"
+        "--data", type=Path, default=distillation_set.DEFAULT, help=f"views (default: {distillation_set.DEFAULT})"
     )
-    for name in ("categories", "images"):
-        default = fractal_set.DEFAULTS[name]
-        parser.add_argument(f"--{name}", type=positive, help=f"of fractals (default: as in --data, else {default})")
+    parser.add_argument(
+        "--views", type=positive, default=distillation_set.VIEWS, help=f"to make (default: {distillation_set.VIEWS})"
+    )
+    parser.add_argument(
+        "--workers", type=positive, default=len(os.sched_getaffinity(0)), help="processes (default: cores)"
+    )
     parser.add_argument(
         "--epochs", type=positive, help=f"default: {EPOCHS['alexnet']} (alexnet), {EPOCHS['googlenet']}"
     )
-    parser.add_argument("--seed", type=natural, default=1, help="of the training (default: 1)")
+    parser.add_argument("--seed", type=natural, default=1, help="of views and training (default: 1)")
     parser.add_argument("--gpu", metavar="ID", help="GPU to use (default: CPU)")
-    parser.add_argument("--out", type=Path, help="default: weights/fractal_NET.caffemodel")
+    parser.add_argument("--out", type=Path, help="default: weights/distilled_NET.caffemodel")
     return parser.parse_args()
 
 
 def new_settings(args: argparse.Namespace) -> Settings:
-    """Return the pre-training's settings; its validation set is the fractals that the net is not shown."""
-    images = {split: lmdb_io.count(args.data / split) for split in ("train", "val")}
-    epochs, batch = args.epochs or EPOCHS[args.net], BATCHES[args.net]
-    iterations = math.ceil(epochs * images["train"] / batch)
+    """Return the training's settings; its validation views are of photographs that the net is not shown."""
+    content = distillation_set.read_content(args.data)
+    images = content["counts"]
+    epochs = args.epochs or EPOCHS[args.net]
+    iterations = math.ceil(epochs * images["train"] / BATCH)
     return Settings(
         net=args.net,
         data=str(args.data),
-        data_digest=manifest.read_json(args.data)["digest"],
+        data_digest=content["digest"],
         weights=None,
         from_scratch=True,
         seed=args.seed,
-        batch=batch,
+        batch=BATCH,
         epochs=epochs,
         iterations=iterations,
         evaluate_every=math.ceil(iterations / EVALUATIONS),
         train_images=images["train"],
         val_images=images["val"],
         val_batch=val_batch_of(images["val"]),
+        augmented=False,
     )
-
-
-def finish(folder: Path, settings: Settings, categories: int, out: Path) -> None:
-    """Write the folded weights of the finished run, and the JSON that says how they were made."""
-    weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
-    train_val = definitions.read_prototxt(folder / run_folder.TRAIN_VAL)
-    whole = recalibrate(train_val, weights, Path(settings.data), settings.seed)
-    folded = batch_norm.fold(whole, out.stem).SerializeToString()
-    _, content = run_folder.read_run(folder)
-    result = {
-        "categories": categories,
-        "val_accuracy": run_files.read_log(folder)[-1]["val_accuracy"],
-        "folded_by": commit(),
-        "sha256": hashlib.sha256(folded).hexdigest(),
-    }
-    write_json(out.with_suffix(".json"), content | result)
-    with atomic_write(out) as path:
-        path.write_bytes(folded)
 
 
 if __name__ == "__main__":

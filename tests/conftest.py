@@ -1,10 +1,15 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share, and the tests' order."""
 
+import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+if PROCESSES > 1:  # before NumPy and Caffe are loaded: their threads share the cores with the other process's
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // PROCESSES)))
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +21,16 @@ def shared() -> Path:
     return folder
 
 
+def is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the slow tests last, so that a plain mistake shows within seconds."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Puts the slow tests last, so that a plain mistake shows within seconds.
+
+    Where files are shared out to several processes, those with many slow tests come first, so that all end together.
+    """
+    items.sort(key=is_slow)
+    if PROCESSES > 1:
+        slow = Counter(item.path for item in filter(is_slow, items))
+        items.sort(key=lambda item: -slow[item.path])

@@ -36,6 +36,7 @@ message_type {
   field { name: "width" number: 3 type: TYPE_INT32 label: LABEL_OPTIONAL }
   field { name: "data" number: 4 type: TYPE_BYTES label: LABEL_OPTIONAL }
   field { name: "label" number: 5 type: TYPE_INT32 label: LABEL_OPTIONAL }
+  field { name: "float_data" number: 6 type: TYPE_FLOAT label: LABEL_REPEATED }
   field { name: "encoded" number: 7 type: TYPE_BOOL label: LABEL_OPTIONAL }
 }
 message_type {
@@ -103,23 +104,34 @@ def write(folder: Path, packed: Iterable[Packed], size: int, expected: int) -> d
     Raises InputError when the disk is full or cannot be written.
     """
     fingerprints: dict[str, bytes] = {}
-    # Twice the raw size suffices for any record, its pages and the tree above them; the file is sparse.
-    map_size = 2 * expected * (size * size + RECORD_OVERHEAD) + (1 << 24)
     try:
         folder.mkdir(parents=True)
-        for batch in _batches(packed):
-            # opened anew for each: otherwise ever more of the file stays mapped, 110 MB after 20,000 records;
-            # without a lock: nobody else knows the folder yet, and a mapped lock file is a bus error on a full disk
-            with (
-                lmdb.open(str(folder), map_size=map_size, readahead=False, lock=False) as environment,
-                environment.begin(write=True) as transaction,
-            ):
-                for item in batch:
-                    transaction.put(item.key.encode(), _datum(item, size), overwrite=False)
-                    fingerprints[item.key] = item.sha256
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error}); choose another --out") from None
+    for batch in _batches(packed):
+        append(folder, {item.key: image_datum(item, size) for item in batch}, expected, size * size)
+        fingerprints |= {item.key: item.sha256 for item in batch}
+    return fingerprints
+
+
+def append(folder: Path, datums: dict[str, bytes], expected: int, raw_bytes: int) -> None:
+    """Add records to the LMDB at `folder`, in one transaction; a key that is there already gets the new Datum.
+
+    `expected` records of `raw_bytes` bound the map. InputError when the disk is full or cannot be written.
+    """
+    # Twice the raw size suffices for any record, its pages and the tree above them; the file is sparse.
+    map_size = 2 * expected * (raw_bytes + RECORD_OVERHEAD) + (1 << 24)
+    try:
+        # opened anew each time: otherwise ever more of the file stays mapped, 110 MB after 20,000 records;
+        # without a lock: nobody else knows the folder yet, and a mapped lock file is a bus error on a full disk
+        with (
+            lmdb.open(str(folder), map_size=map_size, readahead=False, lock=False) as environment,
+            environment.begin(write=True) as transaction,
+        ):
+            for key, datum in datums.items():
+                transaction.put(key.encode(), datum)
     except (lmdb.Error, OSError) as error:
         raise InputError(f"{folder}: cannot be written ({error}); free some space or choose another --out") from None
-    return fingerprints
 
 
 def _batches(items: Iterable[Packed]) -> Iterator[list[Packed]]:
@@ -132,8 +144,17 @@ def _batches(items: Iterable[Packed]) -> Iterator[list[Packed]]:
     yield batch  # perhaps empty: a set without records is an LMDB too
 
 
-def _datum(item: Packed, size: int) -> bytes:
+def image_datum(item: Packed, size: int) -> bytes:
+    """Return a packed record as the Datum of its image."""
     datum = Datum(channels=1, height=size, width=size, label=item.label, encoded=True, data=item.pgm)
+    return datum.SerializeToString()
+
+
+def float_datum(values: np.ndarray) -> bytes:
+    """Return (channels, rows, columns) numbers as a Datum of floats, which Caffe's Data layer puts out as they are."""
+    channels, rows, columns = values.shape
+    datum = Datum(channels=channels, height=rows, width=columns)
+    datum.float_data.extend(values.ravel().tolist())
     return datum.SerializeToString()
 
 

@@ -52,8 +52,8 @@ def predict_split(target: selection.EvaluationTarget) -> Iterator[dict]:
 
 
 def name_of_weights(path: str | None) -> str:
-    """Return what weights a run started from: random, ImageNet, fractals, or the file's own name."""
+    """Return what weights a run started from: random, ImageNet, distilled, fractals, or the file's own name."""
     if path is None:
         return "random"
-    kinds = {"bvlc": "ImageNet", "fractal": "fractals"}
+    kinds = {"bvlc": "ImageNet", "distilled": "distilled", "fractal": "fractals"}
     return kinds.get(Path(path).name.partition("_")[0], Path(path).name)

@@ -22,6 +22,6 @@ def read_run(folder: Path) -> dict:
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
-    """Return the rows of a run's log.csv, one per evaluation."""
+    """Return the rows of a run's log.csv, one per evaluation, without the cells that are empty."""
     with (folder / LOG).open(newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

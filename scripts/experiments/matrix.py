@@ -12,7 +12,7 @@ from scripts.reporting.finished_run import FinishedRun
 
 try:
     import tomllib
-except ModuleNotFoundError:  # Python 3.10 has it from PyPI
+except ModuleNotFoundError:  # the oldest Python has it from PyPI
     import tomli as tomllib
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments.toml"

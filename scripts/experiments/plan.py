@@ -1,11 +1,10 @@
-"""The plan of the experiments: the commands that a user would type, in order: databases, weights, trainings.
+"""The plan of the experiments: the commands that a user would type, in order: databases, trainings.
 
 A step whose output is there already is not taken again. The folders, from the repository's root:
 
     data/reproduce/DATA/large_aug ...             a database for each kind of crops, all of one split
-    weights/[BUDGET/]fractal_NET.caffemodel       the stand-in for ImageNet's weights, where those are not
-    runs/reproduce/DATA/BUDGET/EXPERIMENT_seedN          a run, with what eval.py and the others made of it;
-                               EXPERIMENT_seedN.log      what they printed
+    runs/reproduce/DATA/BUDGET/NAME_seedN         an experiment's run, with what eval.py and the others made of it;
+                               NAME_seedN.log     what they printed
 """
 
 import math
@@ -81,12 +80,8 @@ def make(
     Raises InputError when a run that is there was trained otherwise than this plan says.
     """
     steps = databases(data, experiments)
-    started_from: dict[str, Path | None] = {}
-    for net in dict.fromkeys(experiment.net for experiment in experiments if experiment.start == "pretrained"):
-        started_from[net], more = weights(net, name, budget, gpu)
-        steps += more
     for experiment in experiments:
-        start = started_from[experiment.net] if experiment.start == "pretrained" else None
+        start = pretrained(experiment.net) if experiment.start == "pretrained" else None
         for seed in budget["seeds"][experiment.net]:
             steps += experiment_steps(experiment, seed, data, start, name, budget, gpu, experiment.name in explained)
     return steps
@@ -110,17 +105,16 @@ def databases(data: Data, experiments: list[Experiment]) -> list[Step]:
     return steps
 
 
-def weights(net: str, name: str, budget: dict, gpu: str | None) -> tuple[Path, list[Step]]:
-    """Return the file that a pre-trained net starts from, and the step that makes it where that can be done here."""
-    imagenet = WEIGHTS / f"bvlc_{net}.caffemodel"
-    if imagenet.is_file():
-        return imagenet, []
-    options = budget.get("pretrain", {}).get(net, {})
-    path = (WEIGHTS / name if options else WEIGHTS) / f"fractal_{net}.caffemodel"
-    typed = [item for key, value in options.items() for item in (f"--{key}", value)]
-    command = ("scripts/pretrain.py", "--net", net, *typed, "--out", path, *_gpu(gpu))
-    log = Path("runs/reproduce") / f"pretrain_{name}_{net}.log"
-    return path, [Step(f"weights of {net} from fractals", command, path.is_file(), log=log)]
+def pretrained(net: str) -> Path:
+    """Return the file that a pre-trained net starts from: ImageNet's weights, else distilled ones.
+
+    The user's own are looked for first, in weights/, then those of results/starts.
+    """
+    kept = definitions.ROOT / "results" / "starts" / f"distilled_{net}.caffemodel"
+    for path in (WEIGHTS / f"bvlc_{net}.caffemodel", WEIGHTS / kept.name):
+        if path.is_file():
+            return path
+    return kept.relative_to(Path.cwd()) if kept.is_relative_to(Path.cwd()) else kept
 
 
 def experiment_steps(

@@ -6,7 +6,7 @@ libraries=$(ldd "$venv"/bin/{caffe,convert_imageset,compute_image_mean} \
     "$venv"/lib/python3*/site-packages/caffe/*.so*)
 if missing=$(grep 'not found' <<<"$libraries"); then
     echo "$missing" | sort -u
-    echo "error: these libraries are in no package of scripts/install/runtime-packages.txt"
+    echo "error: these libraries are in no package that runtime_packages.sh names"
     exit 1
 fi >&2
 "$venv/bin/python" -c 'import caffe'

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Builds the Dockerfile's images and uses each as `docker run` would; `make container-test` runs it, as root on Debian 12.
+# Builds the Dockerfile's images and uses each as `docker run` would; `make container-test` runs it, as root on Debian.
 #
 #   container_test.sh [cpu] [gpu]    these targets (default: both)
 #
 #   CUDA_ARCH_BIN="80 90"            target gpu's compute capabilities (default: 90)
+#   RELEASE=bookworm                 the base image's release of Debian (default: trixie, as in the Dockerfile)
 #   KEEP=1                           leave the images in their storage, for buildah
 #
 # No Docker Engine is needed, and no registry of images: buildah builds on a base image that debootstrap makes. What is
 # run in an image has no network. results/container gets a record of each target, and all that its commands printed.
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-base=$cache/container/base
+source "$(dirname "${BASH_SOURCE[0]}")/testing.sh"
 work=$cache/container/work
 results=$root/results/container
 buildah=(buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run")
@@ -17,31 +17,6 @@ image=breast-mass
 archs=${CUDA_ARCH_BIN:-90}
 reader=1000    # the images' own user
 stranger=12345 # one that they do not know, as `--user $(id -u):$(id -g)` makes them
-
-# timed WHAT COMMAND...: a step with a log of its own and a row in the record: what, seconds, the last line of its output.
-timed() {
-    local started=$SECONDS
-    steps=$((steps + 1))
-    log=$work/$target/$(printf %02d $steps).log
-    echo "$ $1" >"$log"
-    step "$@"
-    printf '| `%s` | %s | %s |\n' "$1" $((SECONDS - started)) "$(last_line)" >>"$work/$target/rows"
-}
-
-# Without what buildah says itself of a command that failed, and as a cell of a Markdown table.
-last_line() {
-    sed -E '1d; /^$/d; /^Error: while running runtime|^exit status /d' "$log" | tail -n 1 | tr '|' '/' | tr -s '= '
-}
-
-# As Debian's slim images: the required packages, without documentation and translations, and no waiting for the disk.
-make_base() {
-    rm -rf "$base.unfinished"
-    debootstrap --variant=minbase bookworm "$base.unfinished"
-    printf 'path-exclude=/usr/share/%s/*\n' doc man locale >"$base.unfinished/etc/dpkg/dpkg.cfg.d/slim"
-    echo force-unsafe-io >>"$base.unfinished/etc/dpkg/dpkg.cfg.d/slim"
-    rm -rf "$base.unfinished"/{usr/share/{doc,man,locale},var/cache/apt,var/lib/apt/lists}/*
-    mv "$base.unfinished" "$base"
-}
 
 import_base() {
     local container
@@ -61,7 +36,7 @@ build_image() {
 # containers, the builders' too, give their disk space back.
 as() {
     user=$1
-    data=$work/$target/data-$user
+    data=$work/$name/data-$user
     "${buildah[@]}" rm --all >/dev/null
     container=$("${buildah[@]}" from "localhost/$image:$target")
     install -d -o "$user" -g "$user" "$data"
@@ -106,8 +81,8 @@ sizes() {
     venv=$place/opt/breast-mass/.venv
     whole=$(megabytes "$place")
     system=$(megabytes "$base")
-    cuda=$(megabytes "$venv/lib/python3.11/site-packages/nvidia")
-    packages=$(megabytes --exclude nvidia "$venv")
+    cuda=$(megabytes "$place/opt/nvidia")
+    packages=$(megabytes "$venv")
     project=$(megabytes --exclude .venv "$place/opt/breast-mass")
     printf '| %s | %s |\n' "the whole image" "$whole" "Debian's base" "$system" \
         "Debian's libraries and Python" $((whole - system - cuda - packages - project)) \
@@ -141,7 +116,7 @@ test_gpu() {
 test_image() {
     as $reader
     entrypoint=$("${buildah[@]}" inspect --type image --format '{{index .OCIv1.Config.Entrypoint 0}}' "$image:$target")
-    sizes >"$work/$target/sizes"
+    sizes >"$work/$name/sizes"
     timed "python: connect to 192.0.2.1" in_image python -c "$no_network"
     runs id
     runs sh -c 'for tool in cc c++ cmake nvcc; do if command -v $tool; then exit 1; fi; done; echo no compiler'
@@ -150,64 +125,33 @@ test_image() {
     "test_$target"
     as $stranger
     runs python scripts/demo.py --patients 24 --iterations 2
-    data=$work/$target/data-$reader
+    data=$work/$name/data-$reader
     refused "warning: user $stranger cannot write to /data" python data_prep/build_lmdb.py --out data/another
 }
 
-# The record: what was built and run, when and where, and what it printed.
-write_record() {
-    local cpu code=
-    cpu=$(lscpu | sed -n 's/^Model name: *//p')
-    [[ $target == cpu ]] || code=", GPU code for compute capability $archs"
-    mkdir -p "$results"
-    cat "$work/$target"/*.log >"$results/$target.txt"
-    cat >"$results/$target.md" <<END
-# Target $target
-
-Written by \`make container-test\` on $(date -u +%F), at commit $commit: $("${buildah[@]}" --version), base
-image of Debian $(<"$base/etc/debian_version")$code; $(nproc) cores of an $cpu, no GPU.
-All that was printed, but for the build: [$target.txt]($target.txt).
-
-| part | MB |
-| --- | --- |
-$(<"$work/$target/sizes")
-
-| command | seconds | its last line |
-| --- | --- | --- |
-$(<"$work/$target/rows")
-END
-}
-
-need() {
-    local missing=() as_root=() package
-    for package in buildah debootstrap iproute2; do
-        dpkg-query -s "$package" >/dev/null 2>&1 || missing+=("$package")
-    done
-    ((${#missing[@]} == 0)) || step "Installing ${missing[*]}" install_packages "${missing[@]}"
-}
-
-(($(id -u) == 0)) || die "buildah and debootstrap must be run as root here"
 targets=("$@")
 (($#)) || targets=(cpu gpu)
 for target in "${targets[@]}"; do
     [[ $target == cpu || $target == gpu ]] || die "$target: there are the targets cpu and gpu"
 done
-rm -rf "$work"
-mkdir -p "$work"
-log=$work/container-test.log
-trap tell_of_failure EXIT
-commit=$(git -C "$root" describe --always --dirty --abbrev=12 --exclude='*')
-need
-[[ -d $base ]] || step "Making Debian's base" make_base
+begin buildah iproute2
+need_base "${RELEASE:-trixie}"
 step "Importing it" import_base
 echo "All is kept in $work meanwhile, up to 20 GB"
 for target in "${targets[@]}"; do
-    steps=0
-    mkdir -p "$work/$target"
+    begin_record "$target"
     timed "buildah build --target $target" build_image
-    mv "$log" "$work/$target/build.txt"
+    mv "$log" "$work/$name/build.txt"
     test_image
-    write_record
-    echo "Recorded in $results/$target.md"
+    write_record <<END
+# Target $target
+
+Written by \`make container-test\` with $("${buildah[@]}" --version), on a base image of Debian
+$(<"$base/etc/debian_version")$([[ $target == cpu ]] || echo ", GPU code for compute capability $archs").
+
+| part | MB |
+| --- | --- |
+$(<"$work/$name/sizes")
+END
 done
 [[ -n ${KEEP:-} ]] || rm -rf "$work"

@@ -50,6 +50,19 @@ def data_layer(train_val, phase: str):
     return next(layer for layer in train_val.layer if layer.type == "Data" and layer.include[0].phase == value)
 
 
+def last_feature_layer(param) -> str:
+    """Return the layer of a NetParameter whose output, named alike, is the last feature map.
+
+    AlexNet's pool5, GoogLeNet's inception_5b/output: the last concatenation or max pooling.
+    """
+    *_, last = (
+        layer.name
+        for layer in param.layer
+        if layer.type == "Concat" or (layer.type == "Pooling" and layer.pooling_param.pool == layer.pooling_param.MAX)
+    )
+    return last
+
+
 def slow_layers(train_val) -> set[str]:
     """Return the layers held at lr_mult < 1: they are to keep what they learnt on ImageNet, so must not be random."""
     return {layer.name for layer in train_val.layer if layer.param and layer.param[0].lr_mult < 1}

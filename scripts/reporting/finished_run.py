@@ -82,7 +82,7 @@ class FinishedRun:
     @property
     def title(self) -> str:
         """The net, and what sets it apart from others of its kind."""
-        start = "random weights" if self.start == "random" else self.start
+        start = f"{self.start} weights" if self.start in ("random", "distilled") else self.start
         known = self.net == "baseline" and self.start == "random"  # as in the paper, and there is no other baseline
         parts = [self.net_title + ("" if known else f" from {start}")]
         parts += ["small context"] if self.scores["context"] == "small" else []

@@ -1,5 +1,6 @@
 """The training loop around Caffe's solver: progress, evaluation, snapshots, and resuming to the bit."""
 
+import math
 import signal
 import sys
 import time
@@ -106,12 +107,14 @@ def iterate(run: Training, solver, step: Callable[[], tuple[float, float]], stop
                 )
             progress.add(loss, accuracy)
             progress.seconds = time.monotonic() - began
-            shown |= {"loss": f"{loss:.3f}", "accuracy": f"{accuracy:.2f}"}
+            shown["loss"] = f"{loss:.3f}"
+            if not math.isnan(accuracy):
+                shown["accuracy"] = f"{accuracy:.2f}"
             if settings.evaluated_at(solver.iter):
                 row = evaluate(solver, settings, progress)
                 run_folder.add_row(run.folder, row)
                 progress.start_row()
-                shown["validation"] = f"{row['val_accuracy']:.3f}"
+                shown["validation"] = f"{row.get('val_accuracy', row['val_loss']):.3f}"
                 if bar.disable:
                     print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
                 if time.monotonic() - saved > SNAPSHOT_SECONDS or solver.iter == settings.iterations:
@@ -122,15 +125,18 @@ def iterate(run: Training, solver, step: Callable[[], tuple[float, float]], stop
 
 
 def stepper(solver, settings: Settings) -> Callable[[], tuple[float, float]]:
-    """Return a function that takes one iteration, and returns the mean loss and accuracy of its passes."""
+    """Return a function that takes one iteration, and returns the mean loss and accuracy of its passes.
+
+    The accuracy is NaN where the net has none: one that is distilled tells no classes apart.
+    """
     caffe = definitions.import_caffe()
-    loss, accuracy = (solver.net.blobs[name] for name in ("loss", "accuracy"))
+    loss, accuracy = (solver.net.blobs.get(name) for name in ("loss", "accuracy"))
     last = len(solver.net.layers) - 1
     passes: list[tuple[float, float]] = []
 
     def note(layer: int) -> None:
         if layer == last:
-            passes.append((float(loss.data), float(accuracy.data)))
+            passes.append((float(loss.data), float(accuracy.data) if accuracy else math.nan))
 
     solver.net.after_forward(note)
     # Dropout draws from Caffe's global generator, whose state no snapshot holds. Seeded before each iteration, its
@@ -164,8 +170,10 @@ def evaluate(solver, settings: Settings, progress: Progress) -> dict:
         "train_loss": progress.loss / progress.iterations,
         "train_accuracy": progress.accuracy / progress.iterations,
         "val_loss": sum(output["loss"] for output in outputs) / batches,
-        "val_accuracy": sum(output["accuracy"] for output in outputs) / batches,
+        "val_accuracy": sum(output.get("accuracy", math.nan) for output in outputs) / batches,
     }
+    if "accuracy" not in net.blobs:
+        del row["train_accuracy"], row["val_accuracy"]
     return {name: round(value, 6) for name, value in row.items()} | {"seconds": round(progress.seconds, 1)}
 
 
@@ -178,8 +186,9 @@ def replay_data(solver, settings: Settings, iterations: int, stop: list[int]) ->
     """
     caffe = definitions.import_caffe()
     passes = iterations * settings.parts // caffe.solver_count()
+    *_, last = (name for name, layer in solver.net.layer_dict.items() if layer.type == "Data")
     quiet = True if caffe.solver_rank() else None  # None: quiet where there is no terminal
     for _ in tqdm(range(passes), desc="reading up to there", unit="batch", disable=quiet):
         if stop:
             return
-        solver.net.forward(end="data")
+        solver.net.forward(end=last)

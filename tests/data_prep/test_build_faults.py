@@ -10,7 +10,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -204,16 +203,15 @@ def test_an_lmdb_begun_on_a_full_disk_is_one_clear_line(tmp_path):
     )
     full = [*on_small_disk(tmp_path, 100), "sh", "-c", f'cat /dev/zero > {tmp_path}/filler 2>/dev/null; "$@"', "sh"]
     result = subprocess.run([*full, sys.executable, "-c", call], capture_output=True, text=True, check=False)
-    assert result.stderr.splitlines()[-1].startswith("data_prep.core.records.InputError: ")
+    assert result.stderr.splitlines()[-1].startswith("data_prep.core.errors.InputError: ")
     assert "free some space" in result.stderr
 
 
 @pytest.mark.parametrize("most", [5_000, 1_000_000, 7_000_000])
 def test_a_write_that_fails_is_one_clear_line(films, tmp_path, most):
     """Files may grow to `most` bytes: too few for an empty LMDB, for the first commit, for the training set."""
-    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (most, most))
     out = tmp_path / "lmdb"
-    check_one_line(*finish(start(films, out, preexec_fn=limit)), "free some space", out)
+    check_one_line(*finish(start(films, out, prefix=["prlimit", f"--fsize={most}"])), "free some space", out)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

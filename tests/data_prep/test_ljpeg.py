@@ -1,12 +1,12 @@
 """The PVRG codec's wrapper: exact round trips, and one clear error for every kind of broken film."""
 
 import struct
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
 
 from data_prep.core.errors import InputError
+from data_prep.core.process_pool import worker_pool
 from data_prep.formats import ljpeg
 
 
@@ -190,7 +190,7 @@ def test_films_decode_from_a_read_only_folder_with_an_awkward_name(tmp_path):
 
 def test_several_processes_share_one_film(film):
     path, pixels = film
-    with ProcessPoolExecutor(4) as pool:
+    with worker_pool(4) as pool:
         for decoded in pool.map(ljpeg.decode, [path] * 16):
             np.testing.assert_array_equal(decoded, pixels)
 

@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -194,9 +193,8 @@ def test_an_interrupted_set_is_not_taken_for_whole(tmp_path, how):
     folder, working = tmp_path / "set", tmp_path / "set.unfinished"
     command = [sys.executable, "data_prep/synthetic.py", "--out", folder, "--patients", "200", "--resolution", "200"]
     root = Path(__file__).resolve().parents[2]
-    # a test run started in the background hands down an ignored SIGINT
-    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(command, cwd=root, start_new_session=True, stderr=subprocess.DEVNULL, preexec_fn=listen)
+    listen = ["env", "--default-signal=INT"]  # a test run started in the background hands down an ignored SIGINT
+    process = subprocess.Popen([*listen, *command], cwd=root, start_new_session=True, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: list(working.glob("cases/*/*.ics")))
         process.send_signal(how)

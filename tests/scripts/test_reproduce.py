@@ -101,29 +101,21 @@ def test_a_database_that_is_there_gives_its_split_to_the_others():
     assert all(there / "split.csv" in step.command for step in databases[1:])
 
 
-def test_imagenet_weights_are_used_where_they_are_and_else_the_stand_in():
+def test_imagenet_weights_are_used_where_they_are_then_the_users_distilled_ones_then_those_of_results():
+    def started() -> dict[str, Path]:
+        commands = {step.net: step.command for step in steps_of(tables=[3]) if "--weights" in step.command}
+        return {net: command[command.index("--weights") + 1] for net, command in commands.items()}
+
+    kept = {net: ROOT / "results" / "starts" / f"distilled_{net}.caffemodel" for net in ("alexnet", "googlenet")}
+    assert started() == kept
+    assert all(path.is_file() for path in kept.values())
     Path("weights").mkdir()
-    Path("weights/bvlc_alexnet.caffemodel").touch()
-    steps = steps_of(tables=[3])
-    (made,) = (step.command for step in steps if "pretrain" in step.command[0])
-    assert made[made.index("--net") + 1] == "googlenet"
-    started = {
-        step.net: step.command[step.command.index("--weights") + 1] for step in steps if "--weights" in step.command
+    for name in ("distilled_alexnet", "distilled_googlenet", "bvlc_googlenet"):
+        Path(f"weights/{name}.caffemodel").touch()
+    assert started() == {
+        "alexnet": Path("weights/distilled_alexnet.caffemodel"),
+        "googlenet": Path("weights/bvlc_googlenet.caffemodel"),
     }
-    assert started["alexnet"] == Path("weights/bvlc_alexnet.caffemodel")
-    assert started["googlenet"] == made[made.index("--out") + 1]
-
-
-def test_a_short_budgets_stand_in_is_never_taken_for_the_long_ones():
-    outs = {
-        budget: next(
-            step.command[step.command.index("--out") + 1]
-            for step in steps_of([2], None, budget)
-            if "pretrain" in step.command[0]
-        )
-        for budget in ("quick", "scaled")
-    }
-    assert outs["quick"] != outs["scaled"]
 
 
 def begin(name: str, **changes) -> Path:

@@ -1,0 +1,134 @@
+"""The net that is distilled, derived from the hand-written one: it learns the teacher's answers, place by place.
+
+The layers are the hand-written ones up to the last feature map, with a batch norm after each convolution. In place of
+the classifier comes a convolution of 1 x 1 that says at each place what the teacher says there. Answers are
+standardised by a batch norm, so that each channel counts alike and the loss is the share of their variance that is not
+explained: 1 for a net that knows nothing, 0 for one that gives the answers themselves.
+
+After training, `recalibrate` scales the outputs, which leaves what the net computes as it is, but for LRN. Batch norm
+makes every layer's output as large as 1, from data in the hundreds: folded in, the first weights would be so small that
+one step at the paper's rate overturned them. So outputs fall from FIRST to LAST over the depth of the net, which brings
+the weights to the size that such rates are made for, BVLC's. Mean and variance are then estimated again from views.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from google.protobuf import text_format
+
+from data_prep.core import provenance
+from data_prep.core.files import atomic_write, write_json
+from data_prep.database import lmdb_io
+from scripts.evaluation import run_files
+from scripts.nets import batch_norm, definitions, teacher
+from scripts.nets.caffemodel import read_weights
+from scripts.training import distillation_set, run_folder, snapshots
+from scripts.training.distillation_set import GRID, SIDE
+from scripts.training.settings import Settings
+
+BATCH, BATCHES = 32, 100  # of views
+FIRST, LAST = 32, 1  # standard deviation of a block's output before its ReLU, about
+SIZE = teacher.CHANNELS * GRID**2  # of an answer
+
+
+def derive(net: str, data: Path, batch: int, val_batch: int):
+    """Return the train_val NetParameter in which the convolutions of `net` learn the answers of the set at `data`."""
+    param = definitions.read_prototxt(definitions.prototxt(net, "train_val"))
+    features = definitions.last_feature_layer(param)
+    while param.layer[-1].name != features:
+        del param.layer[-1]
+    for layer in param.layer:
+        if layer.type == "Convolution":
+            filler = layer.convolution_param.weight_filler
+            filler.Clear()
+            filler.type = "msra"  # under batch norm a weight's size sets how fast it learns: alike in both nets
+    batch_norm.insert(param)
+    for phase, split, size in (("TRAIN", "train", batch), ("TEST", "val", val_batch)):
+        images = definitions.data_layer(param, phase)
+        del images.top[1:]  # views have no labels
+        for name in ("crop_size", "mirror"):
+            images.transform_param.ClearField(name)
+        answers = param.layer.add(name="answers", type="Data", top=["answers"], include=images.include)
+        answers.data_param.CopyFrom(images.data_param)
+        answers.data_param.source, answers.data_param.batch_size = f"{data}/{split}_answers", size
+    norm = param.layer.add(name="standard", type="BatchNorm", bottom=["answers"], top=["standard"])
+    norm.batch_norm_param.moving_average_fraction = batch_norm.MOVING_AVERAGE
+    own = param.layer.add(name="own", type="Convolution", bottom=[features], top=["own"])
+    own.convolution_param.num_output = teacher.CHANNELS
+    own.convolution_param.kernel_size.append(1)
+    own.convolution_param.weight_filler.type = "xavier"
+    squares = param.layer.add(name="squares", type="EuclideanLoss", bottom=["own", "standard"], top=["squares"])
+    squares.loss_weight.append(0)
+    loss = param.layer.add(name="loss", type="Power", bottom=["squares"], top=["loss"])
+    loss.power_param.scale = 2 / SIZE  # Caffe halves the sum of squares
+    loss.loss_weight.append(1)
+    return param
+
+
+def recalibrate(train_val, weights: Path, data: Path):
+    """Return a distilled net as a NetParameter, its outputs scaled and its statistics taken anew from views.
+
+    `train_val` is the NetParameter it was trained as, `weights` its snapshot, `data` its set.
+    """
+    caffe = definitions.import_caffe()
+    mean = np.array(definitions.data_layer(train_val, "TRAIN").transform_param.mean_value, np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        prototxt, whole = Path(folder) / "net.prototxt", Path(folder) / "net.caffemodel"
+        prototxt.write_text(text_format.MessageToString(without_data(train_val)))
+        net = caffe.Net(str(prototxt), str(weights), caffe.TRAIN)
+        rescale(net)
+        batch_norm.reestimate_bn_statistics(net, (views - mean[:, None, None] for views in batches(data / "train")))
+        net.save(str(whole))
+        return read_weights(whole)
+
+
+def rescale(net) -> None:
+    """Let the outputs of a caffe.Net's blocks fall geometrically from FIRST to LAST.
+
+    A block is one of AlexNet's layers, or one of GoogLeNet's inception modules, whose outputs are concatenated and so
+    must be alike; its reductions lie halfway from the block before. The next batch norm undoes what the scale does.
+    """
+    names = [name for name in net.params if name.endswith(batch_norm.SCALE)]
+    blocks = list(dict.fromkeys(name.partition("/")[0] for name in names))
+    for name in names:
+        depth = blocks.index(name.partition("/")[0]) - 0.5 * ("reduce" in name)
+        for blob in net.params[name]:
+            blob.data[...] *= FIRST * (LAST / FIRST) ** (depth / (len(blocks) - 1))
+
+
+def without_data(train_val):
+    """Return a train_val NetParameter that takes images from an Input layer, down to its last feature map."""
+    net = definitions.import_caffe().proto.caffe_pb2.NetParameter(name=train_val.name)
+    image = net.layer.add(name="data", type="Input", top=["data"])
+    image.input_param.shape.add(dim=[1, 3, SIDE, SIDE])
+    names = [layer.name for layer in train_val.layer]
+    net.layer.extend(layer for layer in train_val.layer[: names.index("answers")] if layer.type != "Data")
+    return net
+
+
+def batches(views: Path) -> Iterator[np.ndarray]:
+    """Yield the first BATCHES batches (BATCH, 1, SIDE, SIDE) float32 of an LMDB of views."""
+    records = islice(lmdb_io.records(views), BATCH * BATCHES)
+    while some := list(islice(records, BATCH)):
+        yield np.stack([record.image for record in some]).astype(np.float32)[:, None]
+
+
+def finish(folder: Path, settings: Settings, out: Path) -> None:
+    """Write the folded weights of the finished run in `folder`, and the JSON that says how they were made."""
+    weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
+    train_val = definitions.read_prototxt(folder / run_folder.TRAIN_VAL)
+    folded = batch_norm.fold(recalibrate(train_val, weights, Path(settings.data)), out.stem).SerializeToString()
+    _, content = run_folder.read_run(folder)
+    result = {
+        "views": distillation_set.read_content(Path(settings.data)),
+        "val_loss": run_files.read_log(folder)[-1]["val_loss"],
+        "folded_by": provenance.commit(),
+        "sha256": hashlib.sha256(folded).hexdigest(),
+    }
+    write_json(out.with_suffix(".json"), content | result)
+    with atomic_write(out) as path:
+        path.write_bytes(folded)
