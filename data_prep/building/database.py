@@ -21,7 +21,7 @@ from data_prep.synthesis import ddsm_set
 
 @dataclass(frozen=True)
 class Options:
-    """What a database is built from, and how; `split` is a CSV to take instead of a new split."""
+    """The source and the options of a database; `split` is a CSV to take instead of a new split."""
 
     source: str
     root: Path

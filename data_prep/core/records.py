@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 CLASSES = ("benign", "malignant")
-"""What the labels 0 and 1 stand for."""
+"""The classes of the labels 0 and 1."""
 LABELS = {"MALIGNANT": 1, "BENIGN": 0, "BENIGN_WITHOUT_CALLBACK": 0}
 """Class of each proven pathology, as the Datum stores it; a pathology that is not here is left out and listed."""
 SHORT = {"M": "MALIGNANT", "1": "MALIGNANT", "B": "BENIGN", "0": "BENIGN"}

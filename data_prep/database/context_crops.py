@@ -47,7 +47,7 @@ def context_window(box: Box, context: str) -> Window:
 
 
 class Recipe(NamedTuple):
-    """How the crops of a set are cut; manifest.json says it in these words. Without rotations none is augmented."""
+    """The way a set's crops are cut, in the words of manifest.json. Without rotations none is augmented."""
 
     context: str
     rotations: int

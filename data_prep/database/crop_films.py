@@ -41,7 +41,7 @@ class FilmJob:
 
 @dataclass(frozen=True)
 class CutFilm:
-    """What came of a FilmJob: records ready to write, the sum of their pixels and their histogram, or a problem."""
+    """The result of a FilmJob: records ready to write, the sum of their pixels and their histogram, or a problem."""
 
     film: Film
     packed: list[Packed]

@@ -19,7 +19,7 @@ LEVEL = 0.95
 DRAWS = 2000
 SEED = 0
 INTERVAL = {"level": LEVEL, "by": "patient", "draws": DRAWS, "seed": SEED}
-"""How the intervals are made, as results say it."""
+"""The method of the intervals, as results record it."""
 
 CELLS_AT_ONCE = 2_000_000
 

@@ -25,7 +25,7 @@ FIGURES = {
     "concentration_trained": "concentration, trained net",
     "concentration_random": "concentration, random nets",
 }
-"""What is reported of each zone, by its name in saliency_share.json."""
+"""The figures of each zone, by their names in saliency_share.json."""
 
 
 def measure(target: EvaluationTarget) -> tuple[list[str], np.ndarray]:

@@ -21,7 +21,7 @@ ITERATIONS = 20
 QUICK_NETS, QUICK_BATCH, QUICK_ITERATIONS = ("baseline",), 4, 3
 NONE = "none"
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "CUDA_LAUNCH_BLOCKING")
-"""What in the environment changes how a GPU computes."""
+"""Environment variables that change how a GPU computes."""
 
 
 def describe(gpu: int | None) -> dict[str, str]:

@@ -13,7 +13,7 @@ REFUSALS = {
     "driver version": "NVIDIA driver missing or too old for CUDA 13 (run nvidia-smi); in Docker add --gpus all",
     "": "no usable GPU of that id; see nvidia-smi",
 }
-"""What a user is told of a GPU that Caffe refuses, by a word in Caffe's message."""
+"""Reasons why Caffe refuses a GPU, by a word in its message."""
 
 
 def set_mode(gpu: str | None) -> None:

@@ -42,7 +42,7 @@ def usable(typed: str | None) -> list[int | None]:
 
 
 def train(gpus: list[int | None], run: loop.Training) -> None:
-    """Do as loop.train(), in a process for each of these GPUs.
+    """Train a run as loop.train() does, in one process per GPU.
 
     SystemExit where the first process ends with it; InputError when one dies.
     """
@@ -96,7 +96,7 @@ def connect(solver, links: list) -> None:
 
 
 def _live(rank: int, gpus: list[int | None], work: Callable[[], None]) -> None:
-    """Be one of the processes, to its end."""
+    """Set up one of the processes, do its work, and end it."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if not parent_process().is_alive():
         os._exit(1)
@@ -119,7 +119,7 @@ def _live(rank: int, gpus: list[int | None], work: Callable[[], None]) -> None:
 
 
 def _lead(connect: Callable, links: list, run: loop.Training) -> None:
-    """Be the first process: loop.train(), the others taking each iteration with it."""
+    """Work of the first process: loop.train(), in which the others take each iteration too."""
 
     def join(solver, settings: Settings) -> Callable[[], tuple[float, float]]:
         with _others_alive():
@@ -138,7 +138,7 @@ def _lead(connect: Callable, links: list, run: loop.Training) -> None:
 
 
 def _follow(connect: Callable, link, run: loop.Training) -> None:
-    """Be another process: take an iteration whenever the first one says so."""
+    """Work of another process: an iteration whenever the first one asks for it."""
     solver = loop.open_solver(run.folder, run.done)
     with _others_alive():
         connect(solver, [link])

@@ -57,7 +57,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may decide about a training; None leaves it to the hand-written files, or to a resumed run."""
+    """The options of a training; None leaves one to the hand-written files, or to a resumed run."""
 
     net: str
     data: Path | None = None

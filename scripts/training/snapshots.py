@@ -25,7 +25,7 @@ ENDINGS = (".caffemodel", ".json", ".solverstate")
 
 @dataclass
 class Progress:
-    """What a snapshot must hold beside Caffe's state: sums since log.csv's last row, and the seconds spent so far."""
+    """The part of a snapshot that Caffe leaves out: sums since log.csv's last row, and the seconds spent so far."""
 
     iterations: int = 0
     loss: float = 0.0
