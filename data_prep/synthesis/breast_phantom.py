@@ -22,7 +22,7 @@ PARENCHYMA = {1: (0.6, -0.5, 14), 2: (0.8, -0.2, 11), 3: (1.0, 0.1, 8), 4: (1.2,
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The anatomy that both views of a breast share. Lengths in mm; `density` is the BI-RADS category, 1 (fatty) to 4."""
+    """The anatomy that both views share. Lengths in mm; `density` is the BI-RADS category, 1 (fatty) to 4."""
 
     density: int
     depth: float  # chest wall to nipple
