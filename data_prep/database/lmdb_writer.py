@@ -18,7 +18,7 @@ BYTES_PER_RECORD = 54_000  # on disk, about: a 227 x 227 PGM in LMDB's pages
 
 
 class Written(NamedTuple):
-    """The result of writing a set: fingerprints by split and key, the training set's mean and histogram, unreadable films."""
+    """The result: fingerprints by split and key, the training set's mean and histogram, unreadable films."""
 
     fingerprints: dict[str, dict[str, bytes]]
     mean: np.ndarray
