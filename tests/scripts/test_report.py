@@ -52,7 +52,8 @@ def test_the_command_writes_a_page_that_asks_for_nothing(there, monkeypatch, cap
     assert all(
         link.startswith("data:image/webp;base64,") for link in re.findall(r"url\(([^)]*)\)", page) if link[0] != "#"
     )
-    assert "http" not in page and "<link" not in page and "@import" not in page
+    text = re.sub(r"base64,[\w+/=]+", "", page)  # in which any four letters may stand
+    assert "http" not in text and "<link" not in text and "@import" not in text
     for name in ("run.json", "log.csv", "metrics.json", "predictions.csv", "roc.png", "saliency.png", "curves.png"):
         assert (there / "results" / "one" / name).is_file()
 
