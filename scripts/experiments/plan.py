@@ -184,9 +184,7 @@ def _length(experiment: Experiment, database: Path, budget: dict) -> tuple[dict[
         batch = budget["batch"][experiment.net]
         iterations = math.ceil(budget["images"] / batch)
         return {"iterations": iterations}, batch, iterations * batch
-    layer = definitions.data_layer(
-        definitions.read_prototxt(definitions.prototxt(experiment.net, "train_val")), "TRAIN"
-    )
+    layer = definitions.data_layer(definitions.read_net(experiment.net), "TRAIN")
     epochs = paper_results.TEST[experiment.net].epochs
     there = (database / manifest.JSON).is_file()
     masses = manifest.read_json(database)["counts"]["train"]["records"] if there else 0

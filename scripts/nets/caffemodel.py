@@ -15,7 +15,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from data_prep.core.errors import InputError
-from scripts.nets.definitions import NETS, prototxt, read_prototxt
+from scripts.nets.definitions import NETS, read_net
 
 Shapes = dict[str, list[tuple[int, ...]]]
 """The shapes of each layer's parameter blobs, by layer name; an empty list for a layer without parameters."""
@@ -116,7 +116,7 @@ def read_snapshot(path: Path):
     if param.name not in NETS:
         raise InputError(f"{path}: holds the net {param.name!r}, not one of {', '.join(NETS)}; give a trained snapshot")
     names = {layer.name for layer in stored_layers(param)}
-    deploy = read_prototxt(prototxt(param.name, "deploy"))
+    deploy = read_net(param.name, "deploy")
     if any(layer.name not in names for layer in deploy.layer if layer.type not in ("Input", "Softmax")):
         raise InputError(f"{path}: cut short, or of another version of {param.name}; train again")
     return param

@@ -44,6 +44,11 @@ def read_prototxt(path: Path, message: str = "NetParameter"):
         raise InputError(f"{path}: {error}") from None
 
 
+def read_net(net: str, kind: str = "train_val"):
+    """Return a net's hand-written train_val.prototxt or deploy.prototxt as a NetParameter."""
+    return read_prototxt(prototxt(net, kind))
+
+
 def data_layer(train_val, phase: str):
     """Return the Data layer of a train_val NetParameter for "TRAIN" or "TEST"."""
     value = import_caffe().proto.caffe_pb2.Phase.Value(phase)

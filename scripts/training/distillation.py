@@ -37,7 +37,7 @@ SIZE = teacher.CHANNELS * GRID**2  # of an answer
 
 def derive(net: str, data: Path, batch: int, val_batch: int):
     """Return the train_val NetParameter in which the convolutions of `net` learn the answers of the set at `data`."""
-    param = definitions.read_prototxt(definitions.prototxt(net, "train_val"))
+    param = definitions.read_net(net)
     features = definitions.last_feature_layer(param)
     while param.layer[-1].name != features:
         del param.layer[-1]

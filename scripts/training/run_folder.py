@@ -52,7 +52,7 @@ def create(folder: Path, settings: Settings, provenance: dict, train_val=None, s
 
 def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Path | None = None) -> None:
     """Write the run's train_val.prototxt and solver.prototxt: the hand-written ones with the settings filled in."""
-    train_val = train_val or definitions.read_prototxt(definitions.prototxt(settings.net, "train_val"))
+    train_val = train_val or definitions.read_net(settings.net)
     solver_source = solver or definitions.solver_prototxt(settings.net)
     part = settings.batch // settings.parts
     for phase, split, batch in (("TRAIN", "train", part), ("TEST", "val", settings.val_batch)):

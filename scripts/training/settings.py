@@ -78,7 +78,7 @@ def new_settings(options: Options, gpus: int = 1) -> Settings:
             f"(python scripts/fetch_weights.py {options.net} fetches them), from those of scripts/pretrain.py, "
             f"or --from-scratch to do without"
         )
-    train_val = definitions.read_prototxt(definitions.prototxt(options.net, "train_val"))
+    train_val = definitions.read_net(options.net)
     solver = definitions.read_prototxt(definitions.solver_prototxt(options.net), "SolverParameter")
     data = options.data or manifest.DEFAULT
     content = manifest.read_json(data)
@@ -150,9 +150,7 @@ def check_same(options: Options, folder: Path, settings: Settings, gpus: int = 1
 def check_data(settings: Settings) -> None:
     """Raise InputError when the images, or the mean, are not what the net's data layer takes (Caffe would abort)."""
     data = Path(settings.data)
-    transform = definitions.data_layer(
-        definitions.read_prototxt(definitions.prototxt(settings.net, "train_val")), "TRAIN"
-    ).transform_param
+    transform = definitions.data_layer(definitions.read_net(settings.net), "TRAIN").transform_param
     for split in ("train", "val"):
         sides = next(lmdb_io.records(data / split)).image.shape
         if min(sides) < transform.crop_size:
@@ -168,6 +166,6 @@ def check_weights(settings: Settings) -> None:
         raise InputError(f"{weights}: Caffe would take the comma as the end of one file's name; rename it")
     caffe = definitions.import_caffe()
     shapes = shapes_of(caffe.Net(str(definitions.prototxt(settings.net, "deploy")), caffe.TEST))
-    slow = definitions.slow_layers(definitions.read_prototxt(definitions.prototxt(settings.net, "train_val")))
+    slow = definitions.slow_layers(definitions.read_net(settings.net))
     fit = check_fit(weights, read_weights(weights), shapes, needed=slow)
     print(f"{weights}: fills {len(fit.copied)} layers; at random start: {', '.join(fit.random) or 'none'}")
