@@ -19,7 +19,7 @@ from pathlib import Path
 
 from data_prep.building.database import Options, build, read_masses
 from data_prep.core.errors import InputError, run
-from data_prep.core.files import atomic_folder
+from data_prep.core.files import atomic_folder, check_absent
 from data_prep.core.process_pool import worker_pool
 from data_prep.database import build_summary, context_crops, manifest
 from data_prep.sources import csv_boxes
@@ -36,10 +36,13 @@ def main() -> None:
         raise InputError(f"--official-split: --source {source} has none; CBIS-DDSM (--source cbis) has")
     if source == "synthetic":
         ddsm_set.ensure(root)
+    check_absent(args.out)
     recipe = context_crops.Recipe(args.context, *((0, 0) if args.no_aug else (ROTATIONS, CROPS)), args.seed)
     options = Options(source, root, recipe, args.callback_only, args.split, args.official_split, args.workers)
-    with atomic_folder(args.out) as folder, worker_pool(args.workers) as pool:
-        table, account = build(folder, read_masses(options, pool), options, pool)
+    with worker_pool(args.workers) as pool:
+        masses = read_masses(options, pool)
+        with atomic_folder(args.out) as folder:
+            table, account = build(folder, masses, options, pool)
     print(build_summary.render(table, account))
     print(f"{args.out}: finished; next: python scripts/train.py --net baseline --data {args.out}")
 

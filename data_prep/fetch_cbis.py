@@ -22,7 +22,7 @@ import requests
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError, run
-from data_prep.core.files import UNFINISHED, lock
+from data_prep.core.files import UNFINISHED, lock, make_empty
 from data_prep.sources import nbia_client
 
 TCIA = "https://nbia.cancerimagingarchive.net/nbia-api/services/v4"
@@ -110,11 +110,12 @@ def working_folder(out: Path) -> Iterator[Path]:
         raise InputError(f"{out}: another process is fetching into it; wait for it to end") from None
     working = out / UNFINISHED
     try:
-        shutil.rmtree(working, ignore_errors=True)
-        working.mkdir()
-        yield working
+        make_empty(working)
+        try:
+            yield working
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
     finally:
-        shutil.rmtree(working, ignore_errors=True)
         os.close(held)
 
 

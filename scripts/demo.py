@@ -5,18 +5,18 @@
 
 Runs the commands that a user would type, and prints each. The films (data/synthetic) are kept from one time to the
 next; the database (data/demo), the runs (runs/demo) and the page (results/demo) are made again, so that every number
-on the page was measured in this run.
+on the page was measured in this run. Folders of these names that the demo did not make are left alone, with an error.
 
 The nets are trained briefly and from random weights: enough to see them learn or not, far from the paper's 30 epochs.
 """
 
 import argparse
-import shutil
 import sys
 import time
 from pathlib import Path
 
 from data_prep.core.errors import run
+from data_prep.core.files import make_empty
 from scripts.experiments.command_runner import python
 
 ITERATIONS = {"baseline": 60, "alexnet": 80, "googlenet": 100}
@@ -26,9 +26,12 @@ BATCH = {"baseline": 32, "alexnet": 32, "googlenet": 16}  # smaller than the pap
 def main() -> None:
     args = parse_args()
     started = time.monotonic()
-    data, runs = args.work / "data" / "demo", args.work / "runs" / "demo"
-    for folder in (data, runs):  # never --out, which may be any folder of the user's: the page's files are replaced
-        shutil.rmtree(folder, ignore_errors=True)
+    runs = args.work / "runs" / "demo"
+    for folder in (args.work / "data" / "demo", runs):  # never --out: of the page only its own files are replaced
+        if folder.exists():
+            print(f"{folder}: made anew")
+        make_empty(folder)
+    data = args.work / "data" / "demo" / "lmdb"
     films = args.work / "data" / "synthetic"
     python("data_prep/synthetic.py", "--out", films, "--patients", args.patients)
     python("data_prep/build_lmdb.py", "--source", "synthetic", "--root", films, "--out", data)

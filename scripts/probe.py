@@ -18,11 +18,11 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.core.errors import run
+from data_prep.core.process_pool import run_in_fresh_process
 from data_prep.database import manifest
 from data_prep.database.split import SPLITS
 from scripts.evaluation import evaluation_table, linear_probe
 from scripts.nets import device, teacher
-from scripts.nets.solver import apart
 
 RANDOM = "random_"
 
@@ -34,7 +34,7 @@ def main() -> None:
     rows = []
     for start in args.starts:
         if start == "teacher":
-            found = apart(teacher.pooled, masses.images)
+            found = run_in_fresh_process(teacher.pooled, masses.images)
         else:
             weights = None if start.startswith(RANDOM) else Path(start)
             net = linear_probe.net_of_start(weights) if weights else start.removeprefix(RANDOM)

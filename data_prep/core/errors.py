@@ -17,13 +17,14 @@ def one_line(error: Exception) -> str:
 def run(main: Callable[[], None]) -> int:
     """Call a script's main(); return its exit status: 0, or 2 after one line on stderr for a user's error.
 
-    An OSError (a full disk, a folder that may not be read) is one: its message names the file.
+    An OSError (a full disk, a folder that may not be read) is one, its message names the file; so is too little memory.
     """
     try:
         main()
         sys.stdout.flush()
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (InputError, OSError, MemoryError) as error:
+        what = "too little memory; end other programs, or try less at once" if isinstance(error, MemoryError) else error
+        print(f"error: {what}", file=sys.stderr)
         _finish_output()
         return 2
     except KeyboardInterrupt:

@@ -20,6 +20,7 @@ from queue import SimpleQueue
 import cv2
 
 from data_prep.core.errors import InputError
+from data_prep.core.memory_limit import limited
 
 # a fresh server process: forking this one, which may run Caffe's and OpenCV's threads, could deadlock
 CONTEXT = get_context("forkserver")
@@ -124,6 +125,7 @@ def _work(connection: Connection) -> None:
 
 def _outcome(function: Callable, args: tuple) -> tuple[object, Exception | None]:
     try:
-        return function(*args), None
+        with limited():
+            return function(*args), None
     except Exception as error:
         return None, ExceptionWithTraceback(error, error.__traceback__)

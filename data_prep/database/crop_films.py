@@ -7,7 +7,8 @@ from itertools import islice
 
 import numpy as np
 
-from data_prep.core.errors import InputError
+from data_prep.core.errors import InputError, one_line
+from data_prep.core.memory_limit import blaming
 from data_prep.core.records import Box, Film
 from data_prep.database import context_crops, grey_levels
 from data_prep.database.lmdb_io import Packed, Record, key_of, pack
@@ -51,13 +52,27 @@ class CutFilm:
 
 
 def cut_film(job: FilmJob) -> CutFilm:
-    """Load one film and cut its masses."""
-    pixel_sum = np.zeros((context_crops.SIZE, context_crops.SIZE), np.uint64)
-    histogram = np.zeros(grey_levels.BINS, np.int64)
+    """Load one film and cut its masses; whatever fails in that is the film's problem, but for the machine's limits."""
     try:
-        image = job.load(job.film)
+        with blaming(job.film.path):
+            return _cut(job)
+    except (MemoryError, OSError):
+        raise  # the machine's fault, not the film's
     except InputError as error:
-        return CutFilm(job.film, [], pixel_sum, histogram, str(error))
+        problem = str(error)
+    except Exception as error:
+        problem = f"{job.film.path}: cannot be cut ({type(error).__name__}: {one_line(error)})"
+    return CutFilm(job.film, [], *_nothing(), problem)
+
+
+def _nothing() -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixel sum and the histogram of no crop."""
+    return np.zeros((context_crops.SIZE, context_crops.SIZE), np.uint64), np.zeros(grey_levels.BINS, np.int64)
+
+
+def _cut(job: FilmJob) -> CutFilm:
+    pixel_sum, histogram = _nothing()
+    image = job.load(job.film)
     packed = []
     for mass in job.masses:
         windows = context_crops.windows(mass.box, mass.mass_id, job.split, job.recipe)

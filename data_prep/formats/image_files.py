@@ -14,7 +14,10 @@ import numpy as np
 from PIL import Image
 
 from data_prep.core.errors import InputError, one_line
+from data_prep.core.files import check_regular
+from data_prep.core.memory_limit import reads_file
 from data_prep.formats import dicom
+from data_prep.formats.limits import check_size, row_blocks
 from data_prep.formats.optical_density import stretch_to_8bit
 
 FORMATS = ("PNG", "JPEG", "TIFF", "PPM", "JPEG2000", "BMP", "GIF", "WEBP")  # others may start other programs (EPS)
@@ -22,6 +25,7 @@ DEEP = ("I", "F")  # Pillow's modes of more than 8 bits begin so
 WHITE_IS_ZERO, PHOTOMETRIC = 0, 262  # TIFF 6.0, PhotometricInterpretation
 
 
+@reads_file
 def frame_size(path: Path) -> tuple[int, int]:
     """Return an image's (rows, columns) from its header; InputError when there is no such image."""
     if holds_dicom(path):
@@ -30,12 +34,14 @@ def frame_size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
+@reads_file
 def film(path: Path) -> np.ndarray:
     """Return an image as uint8 (rows, columns), bright tissue high; InputError when there is no such image."""
     values = dicom.shown(path) if holds_dicom(path) else stored(path)
     return values if values.dtype == np.uint8 else stretch_to_8bit(values)
 
 
+@reads_file
 def stored(path: Path) -> np.ndarray:
     """Return an image's grey values as they are stored (rows, columns), uint8 or deeper; InputError without one."""
     if holds_dicom(path):
@@ -44,6 +50,7 @@ def stored(path: Path) -> np.ndarray:
         return _deep_values(image) if image.mode.startswith(DEEP) else np.asarray(image.convert("L"))
 
 
+@reads_file
 def upper_8_bits(path: Path) -> np.ndarray:
     """Return an 8-bit image as it is, of one with 16 bits their upper 8: uint8 (rows, columns), bright tissue high."""
     if holds_dicom(path):
@@ -52,6 +59,7 @@ def upper_8_bits(path: Path) -> np.ndarray:
     return values if values.dtype == np.uint8 else (values.astype(np.uint16) >> 8).astype(np.uint8)
 
 
+@reads_file
 def mask(path: Path) -> np.ndarray:
     """Return a mask's values (rows, columns), zero or less outside the mass; InputError when there is no such image."""
     if holds_dicom(path):
@@ -68,6 +76,7 @@ def mask(path: Path) -> np.ndarray:
 
 def holds_dicom(path: Path) -> bool:
     """Whether a file is DICOM; InputError when it cannot be read."""
+    check_regular(path)
     try:
         return path.suffix.lower() == ".dcm" or dicom.is_dicom(path)
     except OSError as error:
@@ -81,13 +90,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > dicom.MOST_PIXELS:
-                    raise InputError(f"{path}: claims {image.width} x {image.height} pixels, more than any film has")
+                check_size(path, image.height, image.width)
                 # Pillow would keep the upper 8 bits alone: for 12-bit films, 16 grey levels
                 if not image.mode.startswith(DEEP) and ";16" in str(image.tile):
                     raise InputError(f"{path}: colour of 16 bits a channel; save it as 16-bit grey")
                 yield image
-    except (InputError, MemoryError):  # too little memory is the machine's fault, not the file's
+    except (InputError, MemoryError):
         raise
     # of damaged files Pillow lets out SyntaxError, struct.error, IndexError, DecompressionBombError ...
     except Exception as error:
@@ -95,6 +103,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _deep_values(image: Image.Image) -> np.ndarray:
-    values = np.asarray(image)
-    inverted = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
-    return np.nanmax(values) - values if inverted else values  # of 8-bit TIFF Pillow inverts by itself
+    # strip by strip: of all at once Pillow makes two copies on the way
+    values = np.empty((image.height, image.width), np.asarray(image.crop((0, 0, 1, 1))).dtype)
+    for rows in row_blocks(values.shape):
+        values[rows] = image.crop((0, rows.start, image.width, rows.stop))
+    if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # of 8 bits Pillow inverts by itself
+        np.subtract(np.nanmax(values), values, out=values)
+    return values

@@ -21,6 +21,9 @@ from typing import BinaryIO
 import numpy as np
 
 from data_prep.core.errors import InputError
+from data_prep.core.files import check_regular, scratch_folder
+from data_prep.core.memory_limit import reads_file
+from data_prep.formats.limits import check_size
 
 MARKER_NAMES = {0xC0: "baseline DCT", 0xC1: "extended DCT", 0xC2: "progressive DCT"}
 SOF3, DHT, SOI, EOI, SOS = 0xC3, 0xC4, 0xD8, 0xD9, 0xDA
@@ -57,6 +60,7 @@ def frame_size(path: Path) -> tuple[int, int, int]:
     return size
 
 
+@reads_file
 def decode(path: Path) -> np.ndarray:
     """The film's grey levels as the digitizer wrote them: uint16 (rows, columns).
 
@@ -69,7 +73,7 @@ def decode(path: Path) -> np.ndarray:
     # In picture data FF is always followed by 00, so FF D9 after the scan header is the true end of the image.
     if path.read_bytes().rfind(bytes((0xFF, EOI))) < scan:
         raise InputError(f"{path}: cut off (no end-of-image marker); copy or download it again")
-    with tempfile.TemporaryDirectory(prefix="ljpeg_") as folder:
+    with scratch_folder() as folder:
         # The codec writes beside its input; the link makes that a place of our own.
         Path(folder, "film").symlink_to(path.resolve())
         try:
@@ -111,7 +115,7 @@ def encode(pixels: np.ndarray, path: Path, precision: int, predictor: int = 7) -
         os.replace(Path(folder, "film"), path)
 
 
-def _run_codec(arguments: list[str], folder: str) -> None:
+def _run_codec(arguments: list[str], folder: str | Path) -> None:
     """Run the codec in `folder`; SubprocessError when it fails or hangs. Its chatter can be endless: not kept."""
     try:
         with subprocess.Popen(
@@ -132,7 +136,7 @@ def _run_codec(arguments: list[str], folder: str) -> None:
         raise subprocess.CalledProcessError(process.returncode, str(codec()))
 
 
-def _blame_machine(error: Exception, folder: str, needed: int) -> None:
+def _blame_machine(error: Exception, folder: Path, needed: int) -> None:
     """Raise MemoryError or OSError where the codec failed for lack of memory or of `needed` bytes in `folder`.
 
     A sound film would be left out as damaged otherwise.
@@ -140,11 +144,12 @@ def _blame_machine(error: Exception, folder: str, needed: int) -> None:
     if getattr(error, "returncode", 0) == -signal.SIGKILL:
         raise MemoryError
     if shutil.disk_usage(folder).free < needed:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _read_header(path: Path) -> tuple[tuple[int, int, int], int]:
     """((rows, columns, precision), offset of the picture data); InputError when there is no sound header."""
+    check_regular(path)
     try:
         with path.open("rb") as file:
             size = _find_scan(file)
@@ -154,7 +159,7 @@ def _read_header(path: Path) -> tuple[tuple[int, int, int], int]:
     except (ValueError, struct.error) as error:
         reason = error if isinstance(error, ValueError) else "cut off inside the header"
         raise InputError(f"{path}: not a whole lossless JPEG: {reason}; get the film again") from None
-    rows, columns, _ = size
+    rows, columns = check_size(path, *size[:2])
     if rows * columns > 8 * length:
         raise InputError(
             f"{path}: damaged: its header claims {rows} x {columns} pixels, more than its {length} bytes "

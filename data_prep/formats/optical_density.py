@@ -10,6 +10,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from data_prep.formats.limits import row_blocks
+
 OD_MIN, OD_MAX = 0.05, 3.0
 """Densities that film can hold: below lies clear film base, above it is too dark to tell apart."""
 
@@ -55,13 +57,22 @@ def stretch_to_8bit(values: np.ndarray) -> np.ndarray:
     For films of more than 8 bits without a calibration, since a 16-bit file may hold 12-bit values. NaN counts as the
     darkest, infinity as the brightest; an image of one value becomes black.
     """
-    # float32 holds integers of 16 bits exactly, and half the memory of a large film
-    grey = values.astype(np.result_type(values, np.float32))
-    finite = np.isfinite(grey)
-    low, high = float(grey.min(where=finite, initial=np.inf)), float(grey.max(where=finite, initial=-np.inf))
-    if not low < high:
-        return np.zeros(values.shape, np.uint8)
-    np.nan_to_num(grey, copy=False, nan=low, posinf=high, neginf=low)
-    grey -= low
-    grey *= 255 / (high - low)
-    return np.rint(grey, out=grey).astype(np.uint8)
+    low, high = np.inf, -np.inf
+    for rows in row_blocks(values.shape):
+        grey = _floats(values[rows])
+        finite = np.isfinite(grey)
+        low = min(low, float(grey.min(where=finite, initial=np.inf)))
+        high = max(high, float(grey.max(where=finite, initial=-np.inf)))
+    stretched = np.zeros(values.shape, np.uint8)
+    for rows in row_blocks(values.shape) if low < high else ():
+        grey = _floats(values[rows])
+        np.nan_to_num(grey, copy=False, nan=low, posinf=high, neginf=low)
+        grey -= low
+        grey *= 255 / (high - low)
+        stretched[rows] = np.rint(grey, out=grey)
+    return stretched
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
+    """Return a copy as floating point numbers: float32 holds integers of 16 bits exactly."""
+    return values.astype(np.result_type(values, np.float32))

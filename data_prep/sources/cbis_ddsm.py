@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import files_below, read_table
+from data_prep.core.memory_limit import blaming
 from data_prep.core.records import Box, Film, Mass, pathology_of, unproven
 from data_prep.formats import dicom, image_files
 from data_prep.formats.mask_box import mask_box
@@ -261,12 +262,13 @@ def _box(candidates: list[Image], film: Film) -> tuple[Box | None, str]:
     problems = [image.problem for image in candidates if image.problem]
     for image in sound:
         try:
-            mask = _mask(image)
-            if mask is None:
-                continue
-            box = mask_box(mask, film.height, film.width)
-            if mask.shape == sizes or _fits(box, image, [other for other in sound if other != image], film):
-                return box, ""
+            with blaming(image.path):
+                mask = _mask(image)
+                if mask is None:
+                    continue
+                box = mask_box(mask, film.height, film.width)
+                if mask.shape == sizes or _fits(box, image, [other for other in sound if other != image], film):
+                    return box, ""
             problems.append(f"mask of another size: {image.columns} x {image.rows} for a film of {film.width} x ")
             problems[-1] += f"{film.height}, and not where the crop lies in it ({image.path})"
         except InputError as error:

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import read_table
+from data_prep.core.memory_limit import blaming
 from data_prep.core.records import Box, Film, Mass, unproven
 from data_prep.formats import image_files
 from data_prep.formats.mask_box import mask_box
@@ -173,7 +174,8 @@ def _box_of_mask(path: Path, size: tuple[int, int]) -> tuple[Box | None, str]:
     if not os.path.isfile(path):
         return None, f"mask missing: {path.name}"
     try:
-        return mask_box(image_files.mask(path), film_height=size[1], film_width=size[0]), ""
+        with blaming(path):
+            return mask_box(image_files.mask(path), film_height=size[1], film_width=size[0]), ""
     except InputError as error:
         return None, f"unreadable mask: {error}"
     except ValueError as error:  # it is empty, or of another aspect

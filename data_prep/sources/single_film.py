@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.core.errors import InputError
+from data_prep.core.memory_limit import limited
 from data_prep.core.records import Box, Film, Mass, unproven
 from data_prep.formats import image_files
 from data_prep.sources import cbis_ddsm, csv_boxes, ddsm
@@ -33,11 +34,13 @@ def kind_of(path: Path, source: str) -> str:
     return "cbis" if source in ("cbis", "synthetic") and cbis_ddsm.holds(path) else "boxes"
 
 
+@limited()
 def load(film: Film, kind: str) -> np.ndarray:
     """Return a film as uint8 (rows, columns), as the databases' crops are cut from it."""
     return READERS[kind].load_film(film)
 
 
+@limited()
 def by_overlay(path: Path, kind: str, overlay: Path) -> tuple[Film, list[Marked], dict[str, str]]:
     """Return a DDSM film, the masses that its .OVERLAY outlines, and by name why other lesions in it are none.
 
@@ -53,6 +56,7 @@ def by_overlay(path: Path, kind: str, overlay: Path) -> tuple[Film, list[Marked]
     return ddsm.film_of(path), [_outlined(mass) for mass in found], left_out
 
 
+@limited()
 def by_row(path: Path, kind: str, row: dict[str, str]) -> tuple[Film, list[Marked]]:
     """Return a film and the one mass marked on it by a row of csv_boxes.py (x, y, width, height, or mask).
 

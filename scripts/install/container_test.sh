@@ -108,7 +108,7 @@ test_cpu() {
 
 # No GPU is here: this is how far one gets without.
 test_gpu() {
-    refused "error: --gpu 0: " python scripts/train.py --net baseline --data data/demo --gpu 0
+    refused "error: --gpu 0: " python scripts/train.py --net baseline --data data/demo/lmdb --gpu 0
     refused "CUDA driver version is insufficient" caffe device_query -gpu 0
     runs python scripts/gpu_check.py --cpu --quick
 }

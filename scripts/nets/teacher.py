@@ -1,7 +1,7 @@
 """The teacher: EfficientNet-Lite0 with its ImageNet weights, which come within a Python package.
 
-An optional dependency (requirements-distil.txt). PyTorch computes it, so it runs in a process without Caffe (`apart` of
-solver.py): each of the two brings OpenMP and BLAS of its own.
+An optional dependency (requirements-distil.txt). PyTorch computes it, so it runs in a process without Caffe
+(`run_in_fresh_process`): each of the two brings OpenMP and BLAS of its own.
 """
 
 import contextlib

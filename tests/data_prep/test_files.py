@@ -1,11 +1,14 @@
 """Tables as spreadsheets leave them, folders that appear only when they are whole, file systems without locks."""
 
 import csv
+import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
+from data_prep.core import files
 from data_prep.core.errors import InputError
 from data_prep.core.files import atomic_folder, read_table
 from tests.helpers import databases, no_locks
@@ -104,3 +107,83 @@ def test_an_unwritable_place_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"), atomic_folder(tmp_path / "file" / "set"):
         pass
+
+
+def a_users_folder(path):
+    path.mkdir()
+    (path / "thesis.tex").write_text("years")
+
+
+def a_link_to_a_users_folder(path):
+    a_users_folder(path.parent / "mine")
+    path.symlink_to(path.parent / "mine")
+
+
+@pytest.mark.parametrize("make", [a_users_folder, a_link_to_a_users_folder])
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("set.unfinished", ["data_prep/build_lmdb.py", "--source", "boxes", "--root", "{}/films/masses.csv"]),
+        ("set.unfinished", ["data_prep/synthetic.py", "--patients", "1"]),
+        ("set.unfinished", ["data_prep/fractals.py", "--categories", "2", "--images", "2"]),
+        ("set/unfinished", ["data_prep/fetch_cbis.py"]),
+        ("set/data/demo", ["scripts/demo.py"]),
+        ("set/runs/demo", ["scripts/demo.py"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_what_a_user_made_is_never_emptied(tmp_path, make, name, command):
+    databases.write_films(tmp_path / "films", {f"P{index:02}": databases.texture(index) for index in range(14)})
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    make(tmp_path / name)
+    out = "--work" if "demo" in name else "--out"
+    result = databases.run(*[word.format(tmp_path) for word in command], out, tmp_path / "set")
+    assert (tmp_path / name / "thesis.tex").read_text() == "years"
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+    assert str(tmp_path / name) in result.stderr
+
+
+def test_inputs_are_looked_at_before_anything_is_emptied(tmp_path):
+    (tmp_path / "set.unfinished").mkdir()
+    for name in (files.MARK, "half"):
+        (tmp_path / "set.unfinished" / name).touch()
+    result = databases.run(*databases.arguments(tmp_path / "none.csv", tmp_path / "set"))
+    assert "none.csv" in result.stderr
+    assert (tmp_path / "set.unfinished" / "half").exists()
+
+
+def leave(folder, code):
+    """Let a process do this and be killed; what it left is then made older than a minute."""
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(folder)}, check=False)
+    assert done.returncode == -9
+    for path in folder.iterdir():
+        os.utime(path, (0, 0))
+
+
+def test_a_killed_writers_working_file_goes_with_the_next_and_a_living_ones_stays(tmp_path):
+    code = "import os; from pathlib import Path; from data_prep.core.files import atomic_write\n"
+    code += f"with atomic_write(Path({str(tmp_path / 'a.json')!r})) as path:\n"
+    code += "    path.write_text('half'); os.kill(os.getpid(), 9)"
+    leave(tmp_path, code)
+    assert len(list(tmp_path.iterdir())) == 1
+    with files.atomic_write(tmp_path / "a.json") as living:
+        living.write_text("first")
+        os.utime(living, (0, 0))
+        with files.atomic_write(tmp_path / "a.json") as path:
+            path.write_text("second")
+        assert living.read_text() == "first"
+        assert sorted(tmp_path.iterdir()) == sorted([living, tmp_path / "a.json"])
+
+
+def test_a_killed_processs_scratch_folder_goes_with_the_next_and_a_living_ones_stays(tmp_path, monkeypatch):
+    code = "import os; from data_prep.core.files import scratch_folder\n"
+    code += "with scratch_folder() as folder:\n    (folder / 'film').write_text('x'); os.kill(os.getpid(), 9)"
+    leave(tmp_path, code)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    files._remove_old_scratch.cache_clear()
+    with files.scratch_folder() as living:
+        assert list(tmp_path.iterdir()) == [living]
+        os.utime(living, (0, 0))
+        files._remove_old_scratch.cache_clear()
+        with files.scratch_folder():
+            assert living.exists()
