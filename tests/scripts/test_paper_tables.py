@@ -302,7 +302,7 @@ def test_each_page_says_which_data_and_budget_and_shouts_synthetic(runs, out, tm
     )
     for name in NAMES:
         real, made_up = ((folder / f"{name}.md").read_text().splitlines()[2] for folder in (out, tmp_path))
-        assert f"Data: CBIS-DDSM. Budget: {scaled}. Not the paper's data: its masses are" in real
+        assert f"Data: CBIS-DDSM. Budget: {scaled}. Our masses differ from the paper's" in real
         assert "SYNTHETIC" in made_up and quick in made_up and "SYNTHETIC" not in real
 
 
