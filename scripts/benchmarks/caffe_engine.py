@@ -89,7 +89,7 @@ class Engine:
         return list(zip(names, types, forward, backward, strict=True))
 
     def flops(self) -> list[dict]:
-        """Return the operations of each layer of the net in training (speed_flops.flops)."""
+        """Return the operations of each layer of the net in training (machine_peak.flops)."""
         return machine_peak.flops(self.net)
 
     def deploy(self, job: Job, weights: Weights) -> None:

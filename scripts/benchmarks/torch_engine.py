@@ -15,7 +15,7 @@ Weights = dict[str, list[np.ndarray]]
 class Engine:
     """PyTorch, eager: as one types it first, or `tuned`: channels_last memory and a fused optimizer.
 
-    Its methods are those of speed_caffe.Engine, as far as they apply.
+    Its methods are those of caffe_engine.Engine, as far as they apply.
     """
 
     def __init__(self, tuned: bool = False) -> None:
@@ -65,7 +65,7 @@ class Engine:
         return time.perf_counter() - began, gradients_ready - began
 
     def layers(self) -> list[tuple[str, str, float, float]]:
-        """As speed_caffe.Engine.layers; each layer gets its real input, and any gradient."""
+        """As caffe_engine.Engine.layers; each layer gets its real input, and any gradient."""
         rows = []
         blobs = {"data": self.images}
         for layer in self.net.layers:

@@ -1,6 +1,6 @@
 """A Caffe net as a PyTorch module, written as PyTorch's users write one, and its solver as a PyTorch optimizer.
 
-Both come from Caffe's messages as plain dicts (speed_solver.plain), so that a process that runs PyTorch need not load
+Both come from Caffe's messages as plain dicts (solver.plain), so that a process that runs PyTorch need not load
 Caffe as well. Needs torch (requirements-benchmark.txt).
 """
 
