@@ -18,7 +18,7 @@ FILMS_IN_FLIGHT = 2  # a worker: one being cut, one waiting; bounds memory whate
 
 @dataclass(frozen=True)
 class MassJob:
-    """A mass to cut: which windows are its own (context_crops.windows), and their records' places in the shuffled order.
+    """A mass to cut: its windows (context_crops.windows), and their records' places in the shuffled order.
 
     The windows themselves are made where they are cut: those of all masses at once would take 15 kB per mass.
     """
