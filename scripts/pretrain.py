@@ -31,8 +31,8 @@ from scripts.training import distillation, distillation_set, loop, run_folder, s
 from scripts.training.run_folder import describe
 from scripts.training.settings import EVALUATIONS, Settings, val_batch_of
 
-EPOCHS = {"alexnet": 8, "googlenet": 4}
-BATCH = 32
+EPOCHS = {"alexnet": 3, "googlenet": 1}
+BATCH = 16
 SOLVER = definitions.ROOT / "solvers" / "distillation.prototxt"
 
 

@@ -22,13 +22,12 @@ class Engine:
         self.products = {}
 
     def about(self) -> dict:
-        """Return what computes: versions, the BLAS with its kernels and threads."""
-        found = {"caffe": self.caffe.__version__, "blas": machine_peak.openblas(self.library)}
-        if hasattr(self.library, "dnnl_sgemm"):
-            found["onednn"] = machine_peak.library_of(self.library.dnnl_sgemm)
-        if hasattr(self.library, "omp_get_max_threads"):
-            found["openmp_threads"] = self.library.omp_get_max_threads()
-        return found
+        """Return what computes: versions, every BLAS with its kernels and threads, oneDNN's instructions."""
+        return {
+            "caffe": self.caffe.__version__,
+            "blas": machine_peak.libraries(),
+            "onednn": machine_peak.onednn(self.library),
+        }
 
     def train(self, job: Job, weights: Weights | None) -> None:
         """Make a net in training, with these weights or random ones, and its solver."""

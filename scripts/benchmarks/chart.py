@@ -28,6 +28,7 @@ PATCHES = {
     "0104-lrn-fused": ("LRN",),
     "0105-batch-norm-and-scale-fused": ("BatchNorm, Scale",),
     "0106-elementwise-parallel": ("ReLU", "Dropout", "Concat", "Split"),
+    "0109-products-onednn": ("InnerProduct",),
 }
 """The kinds of layer that each of the patches in scripts/install/patches/speed/ is for."""
 

@@ -18,8 +18,8 @@ STOCK = Path(sys.prefix) / "stock"
 ENGINES = {
     "ours": "our Caffe",
     "stock": "stock Caffe",
-    "pytorch": "PyTorch",
-    "pytorch, channels_last": "PyTorch, channels_last",
+    "pytorch": "PyTorch, eager",
+    "compiled": "PyTorch, torch.compile",
 }
 """What the tables call each engine."""
 
@@ -100,7 +100,7 @@ def serve(engine: str) -> None:
     else:
         from scripts.benchmarks.torch_engine import Engine
 
-        made = Engine(tuned=engine != "pytorch")
+        made = Engine(compiled=engine == "compiled")
     while True:
         try:
             method, arguments = pickle.load(sys.stdin.buffer)

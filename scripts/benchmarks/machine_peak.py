@@ -1,46 +1,59 @@
 """How fast this machine multiplies matrices: float32 GFLOP/s through the very libraries that Caffe has loaded."""
 
 import ctypes
+import platform
+import re
 import time
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 ROW_MAJOR, AS_IT_IS = 101, 111  # cblas.h: CblasRowMajor, CblasNoTrans
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sse4_1": "SSE4.1"}
+"""The names of the processor's flags, newest first."""
+KERNELS = {
+    "AVX-512": ("SkylakeX", "Cooperlake", "Sapphirerapids"),
+    "AVX2": ("Haswell", "Zen", "Excavator"),
+}
+"""OpenBLAS's names of the kernels that use these instructions."""
+ONEDNN_ISA = {0x20: "AVX-512", 0x4: "AVX2", 0x2: "AVX"}
+"""Bits of dnnl_cpu_isa_t, newest first."""
 
 
-class DlInfo(ctypes.Structure):
-    """What dladdr tells of an address."""
-
-    _fields_ = (
-        ("file", ctypes.c_char_p),
-        ("file_base", ctypes.c_void_p),
-        ("symbol", ctypes.c_char_p),
-        ("symbol_base", ctypes.c_void_p),
-    )
+def libraries() -> list[dict]:
+    """Return name, kernels and threads of each BLAS that this process has loaded, NumPy's own among them."""
+    return [
+        {"library": Path(one["filepath"]).name, "kernels": one.get("architecture"), "threads": one["num_threads"]}
+        for one in threadpool_info()
+        if one["user_api"] == "blas"
+    ]
 
 
-def library_of(symbol) -> str:
-    """Return the file name of the library that a function comes from."""
-    info = DlInfo()
-    ctypes.CDLL(None).dladdr(symbol, ctypes.byref(info))
-    return Path(info.file.decode()).resolve().name
+def onednn(caffe: ctypes.CDLL) -> str | None:
+    """Return the version of the oneDNN that Caffe calls, and the newest instructions that it takes; None without it."""
+    if not hasattr(caffe, "dnnl_sgemm"):
+        return None
+    caffe.dnnl_version.restype = ctypes.POINTER(ctypes.c_int * 3)
+    taken = caffe.dnnl_get_effective_cpu_isa()
+    newest = next((name for bit, name in ONEDNN_ISA.items() if taken & bit), "SSE4.1")
+    return f"oneDNN {'.'.join(map(str, caffe.dnnl_version().contents))} for {newest}"
 
 
-def openblas(caffe: ctypes.CDLL) -> dict[str, str | int]:
-    """Return file, build, kernels' name and threads of the OpenBLAS that Caffe calls.
+def instructions() -> str:
+    """Return the newest vector instructions that this machine's processor has."""
+    flags = set(re.findall(r"\w+", re.search(r"(flags|Features)\s*:.*", Path("/proc/cpuinfo").read_text()).group()))
+    return next((name for flag, name in VECTORS.items() if flag in flags), platform.machine())
 
-    `caffe` is Caffe's extension module: a name looked up in it is looked for in the libraries that it was linked with.
-    """
-    caffe.openblas_get_corename.restype = caffe.openblas_get_config.restype = ctypes.c_char_p
-    return {
-        "library": library_of(caffe.cblas_sgemm),
-        "build": caffe.openblas_get_config().decode().strip(),
-        "kernels": caffe.openblas_get_corename().decode(),
-        "threads": caffe.openblas_get_num_threads(),
-    }
+
+def warning(kernels: str) -> str | None:
+    """Return a line where OpenBLAS has taken kernels older than the processor's instructions, as it does in silence."""
+    newest = instructions()
+    if kernels in KERNELS.get(newest, kernels):
+        return None
+    return f"OpenBLAS does not know this processor, which has {newest}, and takes its slow kernels for {kernels}"
 
 
 def products(caffe: ctypes.CDLL, size: int) -> dict[str, Callable[[], tuple]]:

@@ -12,11 +12,13 @@ import psutil
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError
+from scripts.benchmarks import machine_peak
 from scripts.benchmarks.engine_process import ENGINES, Worker, workers
 from scripts.benchmarks.job import Job
 from scripts.nets import definitions, solver
 
-LAYER_ENGINES = ("ours", "stock", "pytorch")  # no fourth bar in the chart: whole iterations are compared with that
+LAYER_ENGINES = ("ours", "stock", "pytorch")  # torch.compile has no layers: it joins them
+BLAS_ENGINES = ("ours", "pytorch")  # between them they have loaded every BLAS
 CHECK_BATCH = 4
 SMALL_BATCHES = (4, 8)  # from whose memory that of a training batch is estimated
 SAME_OUTPUTS = 1e-4
@@ -67,22 +69,25 @@ def training(scale: Scale) -> dict:
     available = psutil.virtual_memory().available * MOST_OF_MEMORY
     with workers(*ENGINES) as engines:
         figures = described(engines)
-        engines["ours"].ask("sgemm", scale.sgemm)  # not counted: oneDNN writes its kernel
+        for name in BLAS_ENGINES:
+            engines[name].ask("sgemm", scale.sgemm)  # not counted: oneDNN writes its kernel
         for net in scale.nets:
             job = fitting_job(net, scale, len(engines), available)
             differences, weights = compare_training(engines, net)
-            start(engines, job, weights)
+            first = start(engines, job, weights)
             flops = engines["ours"].ask("flops")
             seconds = {name: [] for name in engines}
             for _ in tqdm(range(scale.turns), desc=net, unit="turn", disable=None):
                 for name, worker in engines.items():
                     seconds[name].append(worker.timed("step"))
-                rates.append(engines["ours"].timed("sgemm", scale.sgemm))
+                products = [engines[name].timed("sgemm", scale.sgemm) for name in BLAS_ENGINES]
+                rates.append(products[0] | products[1])
             whole = {name: [one for one, _ in times] for name, times in seconds.items()}
             rows[net] = {
                 "batch": job.batch,
                 "own_batch": own_batch(net),
                 "differences": differences,
+                "first": first,
                 "seconds": whole,
                 "before_update": {name: [one for _, one in times] for name, times in seconds.items()},
                 "ratios": ratios(whole),
@@ -93,9 +98,19 @@ def training(scale: Scale) -> dict:
 
 
 def described(engines: dict[str, Worker]) -> dict:
-    """Return what computes: the engines' versions and threads, and the variables that change them."""
+    """Return what computes: the engines' libraries and threads, the processor, and variables that change them."""
     variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
-    return {"engines": {name: worker.ask("about") for name, worker in engines.items()}, "environment": variables}
+    found = {name: worker.ask("about") for name, worker in engines.items()}
+    kernels = {one["kernels"] for about in found.values() for one in about.get("blas", []) if one["kernels"]}
+    warnings = sorted(filter(None, map(machine_peak.warning, kernels)))
+    for line in warnings:
+        print(f"warning: {line}", flush=True)
+    return {
+        "engines": found,
+        "environment": variables,
+        "instructions": machine_peak.instructions(),
+        "warnings": warnings,
+    }
 
 
 def own_batch(net: str) -> int:
@@ -164,11 +179,11 @@ def check_same(net: str, engine: str, what: str, found: float, bound: float) -> 
         raise InputError(f"{net}: {engine}'s {what} differ from ours by {found:.2g}, more than {bound:g}: not compared")
 
 
-def start(engines: dict[str, Worker], job: Job, weights: dict | None) -> None:
-    """Give every engine the net, and let it take one iteration that does not count: memory is taken in it."""
+def start(engines: dict[str, Worker], job: Job, weights: dict | None) -> dict[str, float]:
+    """Give every engine the net; return the seconds of a first iteration: memory is taken in it, and code compiled."""
     for worker in engines.values():
         worker.ask("train", job, weights)
-        worker.ask("step")
+    return {name: worker.ask("step")[0] for name, worker in engines.items()}
 
 
 def ratios(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -220,7 +235,7 @@ def _deployed(scale: Scale, method: str, batches: tuple[int, ...]) -> dict:
     with workers(*ENGINES) as engines:
         figures = described(engines)
         for net in tqdm(scale.nets, unit="net", disable=None):
-            _, weights = compare_training(engines, net)
+            _, weights = compare_training({"ours": engines["ours"]}, net)
             for batch in batches:
                 rows.append({"net": net, "batch": batch} | _in_turn(engines, net, batch, weights, method, scale))
     return figures | {"rows": rows}

@@ -7,46 +7,54 @@ import torch
 from torch.nn import functional
 
 from scripts.benchmarks.job import RATE, Job
+from scripts.benchmarks.machine_peak import rate
 from scripts.benchmarks.torch_nets import TorchNet, optimizer
 
 Weights = dict[str, list[np.ndarray]]
 
 
 class Engine:
-    """PyTorch, eager: as one types it first, or `tuned`: channels_last memory and a fused optimizer.
+    """PyTorch on channels_last memory with a fused optimizer: eager, or `compiled` by torch.compile.
 
-    Its methods are those of caffe_engine.Engine, as far as they apply.
+    Its methods are those of caffe_engine.Engine, as far as they apply. Compiling is done in the first call of a method.
     """
 
-    def __init__(self, tuned: bool = False) -> None:
-        self.tuned = tuned
-        self.layout = torch.channels_last if tuned else torch.contiguous_format
+    def __init__(self, compiled: bool = False) -> None:
+        self.compiled = compiled
 
     def about(self) -> dict:
+        lines = [line.strip(" -") for line in torch.__config__.show().splitlines()]
         return {
             "torch": torch.__version__,
-            "setting": "channels_last, fused optimizer" if self.tuned else "NCHW, optimizer as it comes",
-            "onednn": [line.strip(" -") for line in torch.__config__.show().splitlines() if "MKL-DNN" in line],
+            "setting": "torch.compile" if self.compiled else "eager",
+            "libraries": [line for line in lines if "MKL" in line and "BUILD" not in line.upper()],
             "instructions": torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
         }
 
+    def sgemm(self, size: int) -> dict[str, float]:
+        """Return the GFLOP/s of a square product through the BLAS that PyTorch brings."""
+        a, b = torch.randn((2, size, size))
+        return {"PyTorch's MKL" if torch.backends.mkl.is_available() else "PyTorch": rate(lambda: a @ b, size)}
+
     def train(self, job: Job, weights: Weights | None) -> None:
         self._make(job, weights)
-        self.optimizer = optimizer(self.net, job.train_val, job.solver, RATE, fused=self.tuned)
+        self.optimizer = optimizer(self.net, job.train_val, job.solver, RATE)
         self.labels = torch.from_numpy(job.labels())
 
     def _make(self, job: Job, weights: Weights | None) -> None:
-        self.net = self.optimizer = self.images = None  # frees the last one's memory first
+        self.net = self.run = self.optimizer = self.images = None  # frees the last one's memory first
+        torch.compiler.reset()
         self.net = TorchNet(job.train_val, job.side)
         if weights:
             self.net.copy_weights(weights)
-        self.net.to(memory_format=self.layout)
-        self.images = torch.from_numpy(job.images()).to(memory_format=self.layout)
+        self.net.to(memory_format=torch.channels_last)
+        self.run = torch.compile(self.net) if self.compiled else self.net
+        self.images = torch.from_numpy(job.images()).to(memory_format=torch.channels_last)
 
     def compute(self) -> dict:
         self.optimizer.zero_grad()
-        scores = self.net(self.images)
+        scores = self.run(self.images)
         loss = functional.cross_entropy(scores, self.labels)
         loss.backward()
         parameters = self.net.caffe_parameters()
@@ -59,7 +67,7 @@ class Engine:
     def step(self) -> tuple[float, float]:
         began = time.perf_counter()
         self.optimizer.zero_grad()
-        functional.cross_entropy(self.net(self.images), self.labels).backward()
+        functional.cross_entropy(self.run(self.images), self.labels).backward()
         gradients_ready = time.perf_counter()
         self.optimizer.step()
         return time.perf_counter() - began, gradients_ready - began
@@ -86,13 +94,13 @@ class Engine:
     def predict(self) -> tuple[float, np.ndarray]:
         began = time.perf_counter()
         with torch.inference_mode():
-            found = self.net(self.images).softmax(1)
+            found = self.run(self.images).softmax(1)
         return time.perf_counter() - began, found.numpy()
 
     def explain(self) -> tuple[float, np.ndarray]:
         began = time.perf_counter()
         images = self.images.clone().requires_grad_()
-        (found,) = torch.autograd.grad(self.net(images)[:, 1].sum(), images)
+        (found,) = torch.autograd.grad(self.run(images)[:, 1].sum(), images)
         return time.perf_counter() - began, found.numpy()
 
 

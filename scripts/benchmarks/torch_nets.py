@@ -96,7 +96,7 @@ def part(layer: dict) -> nn.Module:
     raise InputError(f"layer {layer['name']}: PyTorch's nets here have no layer of type {layer['type']}; add it")
 
 
-def optimizer(net: TorchNet, train_val: dict, solver: dict, base_lr: float, fused: bool) -> torch.optim.Optimizer:
+def optimizer(net: TorchNet, train_val: dict, solver: dict, base_lr: float) -> torch.optim.Optimizer:
     """Return the optimizer that does what a Caffe solver does, at another base_lr.
 
     Each pair of lr_mult and decay_mult is a group of parameters. The solver is Adam, or SGD without momentum.
@@ -113,7 +113,7 @@ def optimizer(net: TorchNet, train_val: dict, solver: dict, base_lr: float, fuse
         for (lr_mult, decay_mult), parameters in groups.items()
     ]
     if solver["type"] == "Adam":
-        return torch.optim.Adam(options, betas=(solver["momentum"], solver["momentum2"]), fused=fused)
+        return torch.optim.Adam(options, betas=(solver["momentum"], solver["momentum2"]), fused=True)
     if solver["type"] == "SGD" and not solver["momentum"]:
-        return torch.optim.SGD(options, fused=fused)
+        return torch.optim.SGD(options, fused=True)
     raise InputError(f"solver type {solver['type']}, momentum {solver['momentum']}: not written for PyTorch; add it")

@@ -83,6 +83,8 @@ def open_solver(folder: Path, done: int):
     """Return Caffe's solver of a run, as the snapshot after `done` iterations left it."""
     with run_folder.quiet_solver(folder, resuming=done > 0) as path:
         solver = definitions.import_caffe().get_solver(str(path))
+    if hasattr(solver, "share_memory"):  # the Caffe with GPU code lacks it
+        solver.share_memory()
     if done:
         solver.restore(str(snapshots.file_of(folder, done, ".solverstate")))
     return solver

@@ -75,8 +75,8 @@ def new_settings(options: Options, gpus: int = 1) -> Settings:
     if options.net != "baseline" and not options.weights and not options.from_scratch:
         raise InputError(
             f"--net {options.net}: starts from ImageNet weights: --weights weights/bvlc_{options.net}.caffemodel "
-            f"(python scripts/fetch_weights.py {options.net} fetches them), from those of scripts/pretrain.py, "
-            f"or --from-scratch to do without"
+            f"(python scripts/fetch_weights.py {options.net} fetches them) or what stands in for them, --weights "
+            f"results/starts/distilled_{options.net}.caffemodel; or --from-scratch to do without"
         )
     train_val = definitions.read_net(options.net)
     solver = definitions.read_prototxt(definitions.solver_prototxt(options.net), "SolverParameter")

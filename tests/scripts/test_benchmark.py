@@ -92,15 +92,14 @@ def test_torch_net_computes_what_caffe_does(net):
 
 @needs_torch
 @pytest.mark.parametrize("net", TRAINED)
-@pytest.mark.parametrize("tuned", [False, True])
-def test_torch_optimizer_updates_as_caffes_solver_does(net, tuned, monkeypatch):
+def test_torch_optimizer_updates_as_caffes_solver_does(net, monkeypatch):
     """Each parameter moves as far: lr_mult, decay_mult and the kind of solver are the same."""
     from scripts.benchmarks import caffe_engine, torch_engine
 
     for module in (caffe_engine, torch_engine):
         monkeypatch.setattr(module, "RATE", 0.01)
     job = measurements.make_job(net, 2, dropout=False)
-    ours, torchs = caffe_engine.Engine(), torch_engine.Engine(tuned)
+    ours, torchs = caffe_engine.Engine(), torch_engine.Engine()
     ours.train(job, None)
     before = ours.weights()
     torchs.train(job, before)
@@ -153,8 +152,23 @@ def ours():
 
 
 def test_sgemm_is_measured_through_caffes_own_blas(ours):
-    assert "openblas" in ours.ask("about")["blas"]["library"]
+    about = ours.ask("about")
+    assert any("openblas" in one["library"] and one["kernels"] for one in about["blas"])
+    assert re.fullmatch(r"oneDNN \d+\.\d+\.\d+ for [A-Z0-9.-]+", about["onednn"])
     assert all(rate > 1 for rate in ours.ask("sgemm", 256).values())
+
+
+def test_kernels_older_than_the_processor_are_said(monkeypatch):
+    monkeypatch.setattr(machine_peak, "instructions", lambda: "AVX-512")
+    assert "AVX-512" in machine_peak.warning("Prescott")
+    assert machine_peak.warning("Haswell")
+    assert machine_peak.warning("SkylakeX") is None
+    monkeypatch.setattr(machine_peak, "instructions", lambda: "AVX2")
+    assert machine_peak.warning("Zen") is None
+
+
+def test_the_processors_instructions_are_known():
+    assert machine_peak.instructions() in (*machine_peak.VECTORS.values(), "aarch64")
 
 
 def test_products_are_products():
@@ -258,6 +272,7 @@ def test_a_patch_is_credited_with_its_kinds_of_layer_alone():
 def test_the_patches_that_speed_up_layers_are_those_that_there_are():
     files = {path.stem for path in (definitions.ROOT / "scripts/install/patches/speed").iterdir()}
     elsewhere = {"0101-build-onednn-and-openmp", "0107-solver-updates-fused", "0108-threads-in-containers"}
+    elsewhere |= {"0110-waiting-threads-sleep", "0111-memory-shared"}
     assert files == {*charts.PATCHES, *elsewhere}
 
 
