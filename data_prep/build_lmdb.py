@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from data_prep.building.database import Options, build, read_masses
-from data_prep.core.errors import InputError, run
+from data_prep.core.errors import InputError, natural, run
 from data_prep.core.files import atomic_folder, check_absent
 from data_prep.core.process_pool import worker_pool
 from data_prep.database import build_summary, context_crops, manifest
@@ -64,7 +64,7 @@ def parse_args() -> argparse.Namespace:
     which.add_argument(
         "--official-split", action="store_true", help="CBIS-DDSM's own test set; val out of its training"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of split, augmentation and order (default: 1)")
+    parser.add_argument("--seed", type=natural, default=1, help="of split, augmentation and order (default: 1)")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: cores)")
     return parser.parse_args()
 

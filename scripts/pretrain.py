@@ -48,18 +48,20 @@ def main() -> None:
     settings, provenance = new_settings(args), describe(args.gpu)
     folder = out.with_suffix(".run")
     device.set_mode(args.gpu)
-    if (folder / run_files.JSON).exists():
-        begun, content = run_folder.read_run(folder)
-        if begun != settings:
-            raise InputError(
-                f"{folder}: was begun with other options; remove it (rm -r {folder}) or give another --out"
-            )
-        provenance |= {"command": content["command"]}
-    else:
-        train_val = distillation.derive(args.net, args.data, settings.batch, settings.val_batch)
-        run_folder.create(folder, settings, provenance, train_val, SOLVER)
+    folder.mkdir(parents=True, exist_ok=True)
     with run_folder.locked(folder):
-        done, progress = snapshots.newest_whole(folder)
+        own = distillation.derive(args.net, args.data, settings.batch, settings.val_batch), SOLVER
+        done, progress = 0, snapshots.Progress()
+        if (folder / run_files.JSON).exists():
+            begun, content = run_folder.read_run(folder, *own)
+            if begun != settings:
+                raise InputError(
+                    f"{folder}: was begun with other options; remove it (rm -r {folder}) or give another --out"
+                )
+            provenance |= {"command": content["command"]}
+            done, progress = snapshots.newest_whole(folder, saved=content.get("iteration", 0))
+        else:
+            run_folder.create(folder, settings, provenance, *own)
         if done < settings.iterations:
             loop.train(loop.Training(folder, settings, provenance, command(), done, progress))
         distillation.finish(folder, settings, out)

@@ -17,6 +17,7 @@ baseline's) takes its statistics over each part, and its running ones from the f
 """
 
 import argparse
+import os
 import shlex
 import sys
 from dataclasses import fields
@@ -27,34 +28,36 @@ from data_prep.core.process_pool import run_in_fresh_process
 from scripts.nets import definitions, device
 from scripts.training import loop, multi_gpu, run_folder, snapshots
 from scripts.training.run_folder import describe
-from scripts.training.settings import Options, check_data, check_same, check_weights, new_settings
+from scripts.training.settings import Options, Settings, check_data, check_same, check_weights, new_settings
 
 
 def main() -> None:
     args = parse_args()
     folder = args.out or Path("runs") / args.net
     options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
-    if args.resume:
-        settings, content = run_folder.read_run(folder)
-        gpu = None if args.cpu else args.gpu or content["gpu"]
-        gpus = multi_gpu.usable(gpu)
-        check_same(options, folder, settings, len(gpus))
-        provenance = describe(gpu) | {"command": content["command"]}  # the one that began the run
-    else:
-        if folder.exists():
+    if not args.resume:
+        if os.path.lexists(folder):
             raise InputError(f"{folder}: exists already; go on with --resume, or give another --out")
         gpus = multi_gpu.usable(args.gpu)
         settings, provenance = new_settings(options, len(gpus)), describe(args.gpu)
-    check_data(settings)
-    done, progress = snapshots.newest_whole(folder)
-    if settings.weights and not done:
-        # In a process of its own where others are to have the GPUs: Caffe takes hold of one even to look at a net.
-        check_weights(settings) if len(gpus) == 1 else run_in_fresh_process(check_weights, settings)
-    if not args.resume:
-        run_folder.create(folder, settings, provenance)
+        check(settings, gpus)
+        run_folder.make(folder)
     with run_folder.locked(folder):
+        done, progress = 0, snapshots.Progress()
+        if args.resume:
+            settings, content = run_folder.read_run(folder)
+            gpu = None if args.cpu else args.gpu or content["gpu"]
+            gpus = multi_gpu.usable(gpu)
+            check_same(options, folder, settings, len(gpus))
+            provenance = describe(gpu) | {"command": content["command"]}  # the one that began the run
+            done, progress = snapshots.newest_whole(folder, saved=content.get("iteration", 0))
+            check(settings, gpus, start=not done)
+        else:
+            run_folder.create(folder, settings, provenance)
         if done < settings.iterations:
-            resume_command = f"python scripts/train.py --net {settings.net} --out {shlex.quote(str(folder))} --resume"
+            out = shlex.quote(str(folder))
+            out = f"--out {out}" if not out.startswith("-") else f"--out={out}"
+            resume_command = f"python scripts/train.py --net {settings.net} {out} --resume"
             training = loop.Training(folder, settings, provenance, resume_command, done, progress)
             if len(gpus) == 1:
                 device.select_device(*gpus)
@@ -63,6 +66,14 @@ def main() -> None:
                 multi_gpu.train(gpus, training)
     weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
     print(f"{weights}: finished; next: python scripts/eval.py --weights {shlex.quote(str(weights))}")
+
+
+def check(settings: Settings, gpus: list[int | None], start: bool = True) -> None:
+    """Raise InputError where Caffe would abort: on the data, or the weights that a training is to start from."""
+    check_data(settings)
+    if settings.weights and start:
+        # In a process of its own where others are to have the GPUs: Caffe takes hold of one even to look at a net.
+        check_weights(settings) if len(gpus) == 1 else run_in_fresh_process(check_weights, settings)
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from data_prep.auditing import near_duplicates
 from data_prep.auditing.decoded_records import DecodedRecord, DecodedSplit, decode_splits
 from data_prep.core.errors import InputError
+from data_prep.core.files import read_rows
 from data_prep.core.records import LABELS
 from data_prep.database import lmdb_io, lmdb_writer, manifest
 from data_prep.database.context_crops import SIZE, Window
@@ -70,8 +71,8 @@ def read(folder: Path) -> Database:
     try:
         told = {name: content["counts"][name]["records"] for name in SPLITS}
         rows = manifest.read_csv(folder)
-        with (folder / "split.csv").open(newline="") as file:
-            split = [(row["patient"], row["split"]) for row in csv.DictReader(file)]
+        table = read_rows(folder / "split.csv", ("patient", "split"), lmdb_io.ODD_NAMES)
+        split = [(row["patient"], row["split"]) for row in table]
         expected = {name: expected_records(rows, name, content) for name in SPLITS}
     except (OSError, LookupError, ValueError, TypeError, OverflowError, csv.Error) as error:
         raise InputError(

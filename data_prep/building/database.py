@@ -90,6 +90,7 @@ def build(
         "counts": table,
         "account": account,
         "digest": lmdb_writer.digest(written.fingerprints),
+        "ties": {name: manifest.ties(folder, name) for name in SPLITS},
     }
     manifest.write_json(folder, describe(options) | found)
     return table, account

@@ -1,5 +1,6 @@
 """InputError, the one kind of error that a user can cause, and the exit status of a command that meets one."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -19,12 +20,14 @@ def run(main: Callable[[], None]) -> int:
 
     An OSError (a full disk, a folder that may not be read) is one, its message names the file; so is too little memory.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text in any encoding
     try:
         main()
         sys.stdout.flush()
     except (InputError, OSError, MemoryError) as error:
         what = "too little memory; end other programs, or try less at once" if isinstance(error, MemoryError) else error
-        print(f"error: {what}", file=sys.stderr)
+        print(f"error: {' '.join(str(what).splitlines())}", file=sys.stderr)
         _finish_output()
         return 2
     except KeyboardInterrupt:

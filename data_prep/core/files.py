@@ -4,7 +4,9 @@ import csv
 import errno
 import fcntl
 import functools
+import io
 import json
+import math
 import os
 import re
 import secrets
@@ -14,9 +16,12 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import MISSING, fields
 from pathlib import Path
+from types import MappingProxyType, UnionType
+from typing import TypeVar, get_args, get_type_hints
 
 from data_prep.core.errors import InputError
 
@@ -33,6 +38,7 @@ SCRATCH = "breast_mass_"
 """How the names of our folders for temporary files begin."""
 SETTLED_S = 60  # after so long without a lock, what lies under a temporary name belongs to no living process
 LARGEST_TEXT = 1 << 28  # bytes of a table or JSON file: ten times what a set of 10,000 films takes
+Record = TypeVar("Record")
 KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -125,12 +131,96 @@ def _remove_dead(folder: Path, name: re.Pattern) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file that is never seen half written."""
     with atomic_write(path) as working:
-        working.write_text(text)
+        working.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: dict) -> None:
     """Write a JSON file that is never seen half written."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path, keys: Mapping[str, object] = MappingProxyType({})) -> dict:
+    """Return the JSON object that a file of ours holds; InputError unless it is one, with these keys.
+
+    `keys` gives each key's type, as in {"seed": int, "weights": str | None}, or the keys of an object within. A number
+    is a finite one, and a whole one from 0 to 2^31 - 1: none of ours is another.
+    """
+    try:
+        content = json.loads(read_bytes(path, LARGEST_TEXT))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: damaged: no JSON ({error or type(error).__name__})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: damaged: no JSON object")
+    _check_keys(path, content, keys)
+    return content
+
+
+def _check_keys(path: Path, content: dict, keys: Mapping[str, object]) -> None:
+    for key, kind in keys.items():
+        if key not in content:
+            raise InputError(f"{path}: damaged, or of another version: no {key} in it")
+        within = isinstance(kind, Mapping)
+        if not (isinstance(content[key], dict) if within else _is_of(content[key], kind)):
+            raise InputError(f"{path}: damaged: {key} is {json.dumps(content[key])[:40]}")
+        if within:
+            _check_keys(path, content[key], kind)
+
+
+def parse_record(kind: type[Record], content: dict, path: Path) -> Record:
+    """Return a dataclass's record from the values that a JSON file has for its fields; InputError as read_json()."""
+    hints = get_type_hints(kind)
+    found = {}
+    for field in fields(kind):
+        value = content.get(field.name, field.default)
+        if not _is_of(value, hints[field.name]):
+            what = "is missing" if value is MISSING else f"is {json.dumps(value)[:40]}"
+            raise InputError(f"{path}: damaged, or of another version: {field.name} {what}")
+        found[field.name] = value
+    return kind(**found)
+
+
+def _is_of(value: object, kind: object) -> bool:
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if type(value) is int and int in kinds:
+        return 0 <= value < 2**31
+    if type(value) in (int, float) and float in kinds:
+        return math.isfinite(value)
+    return type(value) in kinds or (value is None and None in kinds)
+
+
+def read_rows(path: Path, columns: Collection[str], errors: str = "strict") -> list[dict[str, str]]:
+    """Return the rows of a table that a command of ours wrote; InputError unless each has all these columns.
+
+    `errors` is for bytes that are not UTF-8, as in bytes.decode().
+    """
+    try:
+        text = read_bytes(path, LARGEST_TEXT).decode("utf-8", errors)
+        table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        if missing := [name for name in columns if name not in (table.fieldnames or ())]:
+            raise InputError(f"{path}: damaged, or another table: no column {missing[0]}")
+        rows = []
+        for row in table:
+            if None in row or None in row.values():
+                raise InputError(f"{path}: damaged: line {table.line_num} has not as many fields as the first")
+            rows.append(row)
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: damaged: not UTF-8") from None
+    except csv.Error as error:
+        raise InputError(f"{path}: damaged: no CSV ({error})") from None
+    return rows
+
+
+def numbers(path: Path, row: dict[str, str], **kinds: type) -> dict[str, int | float]:
+    """Return some fields of a table's row as int or float; InputError where one is no such number, or not finite."""
+    found = {}
+    for name, kind in kinds.items():
+        try:
+            found[name] = kind(row[name])
+            if not math.isfinite(found[name]):
+                raise ValueError
+        except (ValueError, OverflowError):
+            raise InputError(f"{path}: damaged: {name} is {row[name][:40]!r}, not a number") from None
+    return found
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> None:

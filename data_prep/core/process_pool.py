@@ -5,6 +5,7 @@ result that a worker was sending when the kernel killed it for lack of memory. H
 which ends with it.
 """
 
+import ctypes
 import os
 import signal
 import sys
@@ -20,10 +21,10 @@ from queue import SimpleQueue
 import cv2
 
 from data_prep.core.errors import InputError
-from data_prep.core.memory_limit import limited
 
 # a fresh server process: forking this one, which may run Caffe's and OpenCV's threads, could deadlock
 CONTEXT = get_context("forkserver")
+PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
 def run_in_fresh_process(function: Callable, *arguments, initializer: Callable | None = None, initargs: tuple = ()):
@@ -103,6 +104,11 @@ def _start_server() -> None:
             os.environ["OPENBLAS_NUM_THREADS"] = before
 
 
+def die_with_parent() -> None:
+    """Have the kernel kill this process, a child just started, when its parent ends, however it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _start_worker() -> tuple[CONTEXT.Process, Connection]:
     ours, its = CONTEXT.Pipe()
     process = CONTEXT.Process(target=_work, args=(its,), daemon=True)
@@ -125,7 +131,6 @@ def _work(connection: Connection) -> None:
 
 def _outcome(function: Callable, args: tuple) -> tuple[object, Exception | None]:
     try:
-        with limited():
-            return function(*args), None
+        return function(*args), None
     except Exception as error:
         return None, ExceptionWithTraceback(error, error.__traceback__)

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 
 from data_prep.core.errors import InputError, one_line
-from data_prep.core.memory_limit import blaming
+from data_prep.core.memory_limit import blaming, limited
 from data_prep.core.records import Box, Film
 from data_prep.database import context_crops, grey_levels
 from data_prep.database.lmdb_io import Packed, Record, key_of, pack
@@ -51,6 +51,7 @@ class CutFilm:
     problem: str = ""
 
 
+@limited()
 def cut_film(job: FilmJob) -> CutFilm:
     """Load one film and cut its masses; whatever fails in that is the film's problem, but for the machine's limits."""
     try:

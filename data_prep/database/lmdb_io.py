@@ -19,10 +19,11 @@ from typing import NamedTuple
 import cv2
 import lmdb
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
 from data_prep.core.errors import InputError
+from data_prep.core.files import read_bytes
+from data_prep.core.protobuf import message_class
 
 # Caffe's messages that a database is made of: Datum, a record, and BlobProto, the mean. They have caffe.proto's names
 # and numbers, without the fields that BVLC's own tools leave empty here. Caffe's caffe_pb2 has the same, but importing
@@ -48,12 +49,11 @@ message_type {
   field { name: "data" number: 5 type: TYPE_FLOAT label: LABEL_REPEATED options { packed: true } }
 }
 """
-_POOL = descriptor_pool.DescriptorPool()  # not the default one, where Caffe's own messages have these names
-_POOL.Add(text_format.Parse(_SCHEMA, descriptor_pb2.FileDescriptorProto()))
-Datum = message_factory.GetMessageClass(_POOL.FindMessageTypeByName("caffe.Datum"))
-BlobProto = message_factory.GetMessageClass(_POOL.FindMessageTypeByName("caffe.BlobProto"))
+Datum, BlobProto = (message_class(_SCHEMA, f"caffe.{name}") for name in ("Datum", "BlobProto"))
 
 MEAN = "mean.binaryproto"
+LARGEST_MEAN = 1 << 26  # bytes
+ODD_NAMES = "surrogateescape"  # a file's name, and so a mass's, need not be UTF-8; so it comes back as it was
 BATCH = 25  # records per transaction: about a film, and few enough to hold in memory
 RECORD_OVERHEAD = 8192  # bytes a record may take beyond its raw pixels: key, Datum fields, LMDB's whole pages
 
@@ -84,7 +84,7 @@ def pack(record: Record) -> Packed:
 
 def fingerprint(record: Record) -> bytes:
     """Return the SHA-256 of a record's key, label and pixels."""
-    sha = hashlib.sha256(f"{record.key} {record.label} {record.image.shape}".encode())
+    sha = hashlib.sha256(f"{record.key} {record.label} {record.image.shape}".encode(errors=ODD_NAMES))
     sha.update(np.ascontiguousarray(record.image))
     return sha.digest()
 
@@ -129,7 +129,7 @@ def append(folder: Path, datums: dict[str, bytes], expected: int, raw_bytes: int
             environment.begin(write=True) as transaction,
         ):
             for key, datum in datums.items():
-                transaction.put(key.encode(), datum)
+                transaction.put(key.encode(errors=ODD_NAMES), datum)
     except (lmdb.Error, OSError) as error:
         raise InputError(f"{folder}: cannot be written ({error}); free some space or choose another --out") from None
 
@@ -184,7 +184,7 @@ def unpack(folder: Path, key: bytes, value: bytes) -> Record:
     try:
         datum = Datum.FromString(value)
         image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_GRAYSCALE)
-        name = key.decode()
+        name = key.decode(errors=ODD_NAMES)
     except (DecodeError, UnicodeDecodeError, cv2.error):
         image = None
     if image is None:
@@ -236,8 +236,12 @@ def write_mean(path: Path, mean: np.ndarray) -> None:
 
 
 def read_mean(path: Path) -> np.ndarray:
-    """Return a mean file as (channels, rows, columns) float32."""
-    if not path.is_file():
-        raise InputError(f"{path}: no mean file; build the database again with data_prep/build_lmdb.py")
-    blob = BlobProto.FromString(path.read_bytes())
-    return np.array(blob.data, np.float32).reshape(blob.channels, blob.height, blob.width)
+    """Return a mean file as (channels, rows, columns) float32; InputError where it is none."""
+    try:
+        blob = BlobProto.FromString(read_bytes(path, LARGEST_MEAN))
+    except DecodeError:
+        blob = BlobProto()
+    mean = np.array(blob.data, np.float32)
+    if min(blob.channels, blob.height, blob.width) < 1 or mean.size != blob.channels * blob.height * blob.width:
+        raise InputError(f"{path}: no mean file of an LMDB, or damaged; build the database again")
+    return mean.reshape(blob.channels, blob.height, blob.width)

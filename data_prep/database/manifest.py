@@ -11,8 +11,10 @@ manifest.json        source, options, seed, versions, what the 8 bits are, the t
 import csv
 import json
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
+from data_prep.core import files
 from data_prep.core.errors import InputError
 from data_prep.core.records import Box, Mass
 from data_prep.database import context_crops, lmdb_io
@@ -21,7 +23,10 @@ JSON = "manifest.json"
 CSV = "manifest.csv"
 DEFAULT = Path("data/lmdb")
 """The database that the hand-written prototxt files name, so what a `caffe train` typed by hand trains on."""
-ODD_NAMES = "surrogateescape"  # a file's name need not be UTF-8; so it comes back as it was
+SOURCES = ("ddsm", "cbis", "boxes", "synthetic")
+KEYS = {"source": str, "digest": str, "context": str, "rotations": int, "crops": int, "seed": int}
+MOST_CROPS = 10_000  # of a mass
+TIED = 8  # records whose fingerprints tie an LMDB to its manifest; the audit compares all of them
 CORNERS = ("x0", "y0", "x1", "y1")
 COLUMNS = (
     *("mass_id", "patient", "film", "side", "view", "abnormality", "pathology"),
@@ -31,7 +36,7 @@ COLUMNS = (
 
 def write_csv(folder: Path, masses: Iterable[Mass], split: dict[str, str]) -> None:
     """Write manifest.csv; boxes are in film pixels."""
-    with (folder / CSV).open("w", newline="", errors=ODD_NAMES) as file:
+    with (folder / CSV).open("w", newline="", encoding="utf-8", errors=lmdb_io.ODD_NAMES) as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for mass in masses:
@@ -52,10 +57,32 @@ def read_json(folder: Path) -> dict:
     path = folder / JSON
     if not path.is_file():
         raise InputError(f"{folder}: no {JSON}, so no finished database; build it with data_prep/build_lmdb.py")
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); build the database again") from None
+    content = files.read_json(path, KEYS)
+    if content["source"] not in SOURCES:
+        raise InputError(f"{path}: source is {content['source']!r}, not one of {', '.join(SOURCES)}")
+    if content["context"] not in context_crops.CONTEXTS or content["rotations"] * content["crops"] > MOST_CROPS:
+        raise InputError(f"{path}: damaged: no database has {[content[name] for name in KEYS]}")
+    return content
+
+
+def ties(folder: Path, split: str) -> dict:
+    """Return what ties an LMDB to the manifest beside it: its records' number, and the digest of the first few."""
+    first = islice(lmdb_io.records(folder / split), TIED)
+    digest = lmdb_io.digest({record.key: lmdb_io.fingerprint(record) for record in first})
+    return {"records": lmdb_io.count(folder / split), "first": digest}
+
+
+def check_tied(folder: Path, content: dict, split: str) -> None:
+    """Raise InputError when manifest.json, whose `content` this is, was written for another LMDB than the split's."""
+    told = content.get("ties")
+    if not isinstance(told, dict):  # built before these were written
+        try:
+            told = {split: {"records": content["counts"][split]["records"]}}
+        except (LookupError, TypeError):
+            return
+    found = ties(folder, split)
+    if not isinstance(told.get(split), dict) or any(found.get(name) != value for name, value in told[split].items()):
+        raise InputError(f"{folder / JSON}: of another database than {folder / split}; put its own back, or build anew")
 
 
 def is_augmented(content: dict) -> bool:
@@ -64,14 +91,13 @@ def is_augmented(content: dict) -> bool:
 
 
 def read_csv(folder: Path) -> dict[str, dict[str, str]]:
-    """Return manifest.csv's rows by mass_id, as text."""
-    with (folder / CSV).open(newline="", errors=ODD_NAMES) as file:
-        return {row["mass_id"]: row for row in csv.DictReader(file)}
+    """Return manifest.csv's rows by mass_id, as text; InputError where it is damaged."""
+    return {row["mass_id"]: row for row in files.read_rows(folder / CSV, COLUMNS, lmdb_io.ODD_NAMES)}
 
 
 def box_of(row: dict[str, str]) -> Box:
     """Return a mass's box, in film pixels, from its row of manifest.csv."""
-    return Box(*(float(row[name]) for name in CORNERS))
+    return Box(**files.numbers(Path(CSV), row, **dict.fromkeys(CORNERS, float)))
 
 
 def windows(row: dict[str, str], content: dict) -> list[context_crops.Window]:
@@ -83,4 +109,6 @@ def windows(row: dict[str, str], content: dict) -> list[context_crops.Window]:
 def window_of(key: str, row: dict[str, str], content: dict) -> context_crops.Window:
     """Return the window of one record, by its key; `row` is its mass's."""
     names = {lmdb_io.record_name(row["mass_id"], each.name): each for each in windows(row, content)}
+    if lmdb_io.name_of(key) not in names:
+        raise InputError(f"{CSV}: {row['mass_id']} has no record {key} by {JSON}; these are of another database")
     return names[lmdb_io.name_of(key)]

@@ -13,6 +13,7 @@ from pathlib import Path
 from data_prep.core.errors import InputError
 from data_prep.core.files import read_table
 from data_prep.core.records import Mass
+from data_prep.database.lmdb_io import ODD_NAMES
 
 SHARE = 0.10  # of the masses, for validation and for test (paper: 80/10/10)
 TRIES = 1000  # shuffles before giving up; real sets succeed at the first, tiny ones within a few
@@ -91,7 +92,7 @@ def read_split(path: Path, masses: Iterable[Mass]) -> dict[str, str]:
 
 def write_split(path: Path, split: dict[str, str]) -> None:
     """Write a split as CSV, by patient."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8", errors=ODD_NAMES) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("patient", "split"))
         writer.writerows(sorted(split.items()))

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import files_below, read_table
-from data_prep.core.memory_limit import blaming
+from data_prep.core.memory_limit import blaming, limited
 from data_prep.core.records import Box, Film, Mass, pathology_of, unproven
 from data_prep.formats import dicom, image_files
 from data_prep.formats.mask_box import mask_box
@@ -180,6 +180,7 @@ def _best(images: list[Image]) -> list[Image]:
     return [image for image in images if image.kind == min((i.kind for i in images), key=list(GREY_LEVELS).index)]
 
 
+@limited()
 def _read_header(path: Path) -> tuple[str, str, Image]:
     """Return a file's PatientID, its SeriesInstanceUID, both "" where it is not DICOM, and what its header says."""
     patient = series = uid = ""
@@ -206,6 +207,7 @@ def _case(mass_id: str, row: dict[str, str], images: dict[str, list[Image]]) -> 
     return Case(mass_id, row, find(mass_id.rpartition("_")[0], FILM), find(mass_id, MASK, CROP))
 
 
+@limited()
 def _mass(case: Case) -> Mass:
     row, (film, reason) = case.row, _film(case)
     reason = _not_a_sample(case) or reason

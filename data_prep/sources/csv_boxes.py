@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import read_table
-from data_prep.core.memory_limit import blaming
+from data_prep.core.memory_limit import blaming, limited
 from data_prep.core.records import Box, Film, Mass, unproven
 from data_prep.formats import image_files
 from data_prep.formats.mask_box import mask_box
@@ -110,6 +110,7 @@ def _given_film_size(row: dict[str, str]) -> tuple[int, int] | None:
     return (width, height) if min(width, height) > 0 else None
 
 
+@limited()
 def _mass(folder: Path, usual: tuple[int, int] | None, job: Job) -> Mass:
     row, mass_id, number = job
     film, box, reason = marked(folder, row, usual)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import walk
+from data_prep.core.memory_limit import limited
 from data_prep.core.records import Box, Film, Mass, pathology_of, unproven
 from data_prep.formats import ljpeg, optical_density
 
@@ -250,6 +251,7 @@ def case_folders(root: Path) -> list[tuple[Path, list[str]]]:
     return [(folder, names) for folder, names in walk(root) if any(map(case_file.search, names))]
 
 
+@limited()
 def _case_masses(job: tuple[Path, list[str]]) -> list[Mass]:
     """Return the lesions of the cases in one folder (DDSM has one case per folder, but copies differ)."""
     folder, names = job

@@ -15,41 +15,31 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Iterator
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import Retry
 
+from data_prep.core.download import download
 from data_prep.core.errors import InputError, one_line
 
 UID = re.compile(r"\d+(\.\d+)+")
 IMAGE, SUMS, LICENCE = re.compile(r"[\w-]+\.dcm"), "md5hashes.csv", "LICENSE"
-CHUNK = 1 << 20  # bytes
-RETRY = Retry(total=5, connect=2, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
-TIMEOUT = 15, 120  # seconds to connect, and without a byte before a connection counts as cut
+THREADS = 4
 
 
 class Series(NamedTuple):
-    """One series as the server lists it: how many images, of how many bytes in all."""
+    """One series as the server lists it: how many images, of how many bytes in all, and where, if that is told."""
 
     uid: str
     patient: str
     images: int
     size: int
-
-
-def download(url: str, path: Path, **query: str) -> None:
-    """Write what the server answers to `path`, a chunk at a time. Raises requests.RequestException or OSError."""
-    with requests.Session() as session:  # one a download: requests does not promise that threads can share one
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=RETRY))
-        with session.get(url, params=query, timeout=TIMEOUT, stream=True) as response, path.open("wb") as file:
-            response.raise_for_status()
-            for chunk in response.iter_content(CHUNK):
-                file.write(chunk)
+    url: str = ""
 
 
 def list_series(base: str, collection: str, path: Path) -> list[Series]:
@@ -68,15 +58,33 @@ def list_series(base: str, collection: str, path: Path) -> list[Series]:
         if not all(UID.fullmatch(series.uid) for series in found):  # it will name a folder
             raise ValueError("a SeriesInstanceUID that is none")
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{url}: not a list of series ({type(error).__name__}: {error}); try another --base") from None
+        raise InputError(f"{url}: not a list of series ({type(error).__name__}: {error}); try another --nbia") from None
     return sorted(found)
+
+
+def fetch(missing: list[Series], base: str, out: Path, working: Path) -> Iterator[tuple[Series, str]]:
+    """Make OUT/UID hold each series, and yield it with "" or with what the server has wrong about it.
+
+    `working` is a folder for temporary ones, on the disk of `out`. Raises what download() raises, but for answers that
+    tell of this one series: others can still be fetched.
+    """
+    with ThreadPool(THREADS) as pool:  # its threads are daemons: nobody waits for them after an error or Ctrl-C
+        yield from pool.imap_unordered(partial(_attempt, base=base, out=out, working=working), missing)
+
+
+def _attempt(series: Series, base: str, out: Path, working: Path) -> tuple[Series, str]:
+    try:
+        fetch_series(series, base, out, working)
+    except (InputError, requests.HTTPError) as error:
+        return series, str(error)
+    return series, ""
 
 
 def fetch_series(series: Series, base: str, out: Path, working: Path) -> None:
     """Make OUT/UID hold a series; it appears when all of it is there and right.
 
-    `working` is a folder for temporary ones, on the disk of `out`. A download that is cut off or damaged is made once
-    more. Raises InputError when the second is damaged too, and what download() raises.
+    A download that is damaged is made once more. Raises InputError when the second is damaged too, and what download()
+    raises.
     """
     for last in (False, True):
         with TemporaryDirectory(dir=working) as folder:
@@ -86,7 +94,7 @@ def fetch_series(series: Series, base: str, out: Path, working: Path) -> None:
                 unpack(archive, images, series.images)
                 images.rename(out / series.uid)
                 return
-            except (InputError, requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+            except InputError:
                 if last:
                     raise
 

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_folder, walk
+from data_prep.core.files import atomic_folder, read_json, walk
 from data_prep.core.process_pool import worker_pool
 from data_prep.formats import ljpeg
 from data_prep.sources import cbis_ddsm, ddsm
@@ -110,8 +110,8 @@ def _film_type(path: Path) -> str:
 
 def _record(folder: Path) -> dict:
     try:
-        return dict(json.loads((folder / RECORD).read_text()))
-    except (OSError, ValueError, TypeError):
+        return read_json(folder / RECORD)
+    except InputError:
         raise InputError(
             f"{folder}: exists but holds no whole synthetic set (no sound {RECORD}); remove it or choose another folder"
         ) from None

@@ -1,6 +1,5 @@
 """Predictions of a split's masses: computed by a net, written to and read from predictions.csv."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.core.errors import InputError
+from data_prep.core.files import numbers, read_rows
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import metrics, selection
 from scripts.nets import inference
@@ -27,15 +27,16 @@ class Predictions:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Return a predictions.csv of eval.py; InputError when it is missing or lacks a column."""
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        text = (np.array([row[name] for row in rows]) for name in ("mass_id", "patient", "pathology"))
-        labels = np.array([int(row["label"]) for row in rows])
-        return Predictions(*text, labels, np.array([float(row["probability"]) for row in rows]))
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error!r}); make it with python scripts/eval.py") from None
+    """Return a predictions.csv of eval.py; InputError when it is missing or damaged."""
+    if not path.is_file():
+        raise InputError(f"{path}: missing; make it with python scripts/eval.py")
+    rows = read_rows(path, FIELDS)
+    found = [numbers(path, row, label=int, probability=float) for row in rows]
+    if any(row["label"] not in (0, 1) or not 0 <= row["probability"] <= 1 for row in found):
+        raise InputError(f"{path}: damaged: a label other than 0 and 1, or a probability outside 0 to 1")
+    text = (np.array([row[name] for row in rows]) for name in ("mass_id", "patient", "pathology"))
+    values = (np.array([row[name] for row in found]) for name in ("label", "probability"))
+    return Predictions(*text, *values)
 
 
 def predict_split(target: selection.EvaluationTarget) -> Iterator[dict]:

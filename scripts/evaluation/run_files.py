@@ -1,12 +1,15 @@
 """The files that a training keeps in its run's folder, read in one place: run.json and log.csv."""
 
-import csv
-import json
 from pathlib import Path
 
 from data_prep.core.errors import InputError
+from data_prep.core.files import numbers, read_json, read_rows
+from scripts.nets.definitions import NETS
 
 JSON, LOG = "run.json", "log.csv"
+COLUMNS = ("iteration", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
+NEEDED = {"net": str, "data": str, "weights": str | None, "iterations": int, "batch": int}
+OPTIONAL = {"data_digest": str, "seed": int, "iteration": int, "seconds": float, "gpu": str | None, "command": str}
 EARLIER = {"parts": 1, "augmented": True}  # runs from before batches could be divided or images left unmirrored
 
 
@@ -15,13 +18,16 @@ def read_run(folder: Path) -> dict:
     path = folder / JSON
     if not path.is_file():
         return {}
-    try:
-        return EARLIER | json.loads(path.read_text())
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error}); remove the run (rm -r {folder}) and train again") from None
+    content = EARLIER | read_json(path, NEEDED)
+    for key in content.keys() & OPTIONAL.keys():
+        read_json(path, {key: OPTIONAL[key]})
+    if content["net"] not in NETS:
+        raise InputError(f"{path}: damaged: its net is {content['net']!r}, not one of {', '.join(NETS)}")
+    return content
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
-    """Return the rows of a run's log.csv, one per evaluation, without the cells that are empty."""
-    with (folder / LOG).open(newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    """Return the rows of a run's log.csv, one per evaluation, without empty fields; InputError if damaged."""
+    path = folder / LOG
+    rows = read_rows(path, COLUMNS)
+    return [numbers(path, row, **{name: float for name in COLUMNS if row[name]}) for row in rows]

@@ -4,7 +4,6 @@ The defaults are the newest whole snapshot under runs/ and the database that its
 """
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -100,6 +99,7 @@ def choose_target(args: argparse.Namespace) -> EvaluationTarget:
     trained = choose_net(args)
     data = args.data or trained.trained_on
     target = EvaluationTarget(**vars(trained), data=data, split=args.split, manifest=manifest.read_json(data))
+    manifest.check_tied(data, target.manifest, args.split)
     print(f"data: {data}, {args.split} split, source: {target.manifest['source']}")
     for warning in doubts(target):
         print(f"warning: {warning}", file=sys.stderr)
@@ -160,7 +160,7 @@ def describe(target: EvaluationTarget) -> dict:
     return {
         "net": target.net,
         "weights": str(target.weights),
-        "weights_sha256": hashlib.sha256(target.weights.read_bytes()).hexdigest(),
+        "weights_sha256": caffemodel.sha256_of(target.weights),
         "data": str(target.data),
         "data_digest": target.manifest["digest"],
         "source": target.manifest["source"],

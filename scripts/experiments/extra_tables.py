@@ -1,10 +1,10 @@
 """Tables beyond the paper's, of every experiment: by patient, by callback, by threshold, by seed, of saliency."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from scripts.evaluation import comparisons, metrics, paper_results
+from data_prep.core.files import read_json
+from scripts.evaluation import comparisons, metrics, paper_results, saliency_zones
 from scripts.evaluation.comparisons import Difference, OperatingPoint
 from scripts.evaluation.metrics import Estimate
 from scripts.evaluation.results_table import Cell, Table
@@ -37,6 +37,12 @@ SHARE_HEADER = (
 )
 SHARE_FIGURES = ("area", "trained", "random", "place")
 SHARE_DIFFERENCES = ("trained_minus_random", "trained_minus_place")
+SHARE = {"value": float, "low": float | None, "high": float | None, "draws": int}
+COUNTED = {
+    "bounds": list,
+    "zones": dict.fromkeys(saliency_zones.ZONES, dict.fromkeys(SHARE_FIGURES + SHARE_DIFFERENCES, SHARE)),
+}
+"""What the table takes of saliency_share.json."""
 
 
 def per_patient(results: Results) -> Table:
@@ -158,7 +164,7 @@ def seeds(results: Results) -> Table:
 def saliency_shares(out: Path, experiments: Iterable[Experiment], runs: Runs, about: str) -> list[Table]:
     """Write saliency.csv and .md of the runs whose saliency was counted, and return the table; nothing without any."""
     counted = [
-        (experiment, json.loads((run.folder / SHARES).read_text()))
+        (experiment, read_json(run.folder / SHARES, COUNTED))
         for experiment in experiments
         for run in runs[experiment.name]
         if (run.folder / SHARES).is_file()

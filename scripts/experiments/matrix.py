@@ -5,9 +5,13 @@ with the output of eval.py for val and test beside it.
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from data_prep.core.errors import InputError
+from data_prep.core.files import LARGEST_TEXT, parse_record, read_bytes
+from data_prep.database.context_crops import CONTEXTS
+from scripts.nets.definitions import NETS
 from scripts.reporting.finished_run import FinishedRun
 
 try:
@@ -18,6 +22,7 @@ except ModuleNotFoundError:  # the oldest Python has it from PyPI
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments.toml"
 Runs = dict[str, list[FinishedRun]]
 """The finished runs of each experiment, by its name: one for each seed."""
+STARTS = ("random", "pretrained")
 SPLITS = ("val", "test")  # those that an experiment is evaluated on
 
 
@@ -40,11 +45,30 @@ class Experiment:
 def read_experiments(path: Path = EXPERIMENTS) -> dict:
     """Return experiments.toml, or another file of its form, its arms as Experiments; InputError when it is damaged."""
     try:
-        content = tomllib.loads(path.read_text())
-        experiments = {name: Experiment(name, **fields) for name, fields in content["arms"].items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = tomllib.loads(read_bytes(path, LARGEST_TEXT).decode())
+        experiments = {
+            name: parse_record(Experiment, fields | {"name": name}, path) for name, fields in content["arms"].items()
+        }
+        for experiment in experiments.values():
+            if experiment.net not in NETS or experiment.context not in CONTEXTS or experiment.start not in STARTS:
+                raise ValueError(f"{experiment.name} has a net, context or start that there is not")
+        shown = [*content["tables"].values(), *content["figures"].values(), *chain(*content["claims"].values())]
+        if unknown := {name for names in shown for name in names} - experiments.keys():
+            raise ValueError(f"no arm is called {unknown.pop()}")
+        for name, budget in content["budgets"].items():
+            _check_budget(name, budget, {experiment.net for experiment in experiments.values()})
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: cannot be read as experiments ({error}); see {EXPERIMENTS.name}") from None
     return content | {"arms": experiments}
+
+
+def _check_budget(name: str, budget: dict, nets: set[str]) -> None:
+    """Raise ValueError, LookupError or TypeError where a budget lacks what a training needs of it."""
+    numbers = [seed for net in nets for seed in budget["seeds"][net]]
+    numbers += [budget["images"], *(budget["batch"][net] for net in nets)] if "images" in budget else []
+    sound = all(type(number) is int and 0 < number < 2**31 for number in numbers)
+    if not sound or not all(budget["seeds"][net] for net in nets):
+        raise ValueError(f"budget {name}: seeds, images and batch are whole numbers from 1 on, a seed or more per net")
 
 
 def run_name(experiment: Experiment, seed: int) -> str:

@@ -8,6 +8,8 @@ A caffemodel is a serialized NetParameter (Caffe's caffe.proto): today's files h
 (num, channels, height, width), with a fully connected layer's matrix as 1 x 1 x outputs x inputs.
 """
 
+import hashlib
+import math
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +17,12 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from data_prep.core.errors import InputError
+from data_prep.core.files import check_regular, read_bytes, read_json
 from scripts.nets.definitions import NETS, read_net
 
+MOST_BYTES = (1 << 31) - 1  # of a message of protobuf's
+SHA256 = "sha256"
+"""Key of a caffemodel's checksum in the JSON beside it."""
 Shapes = dict[str, list[tuple[int, ...]]]
 """The shapes of each layer's parameter blobs, by layer name; an empty list for a layer without parameters."""
 
@@ -33,14 +39,43 @@ def read_weights(path: Path):
     from caffe.proto import caffe_pb2
 
     try:
-        param = caffe_pb2.NetParameter.FromString(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        param = caffe_pb2.NetParameter.FromString(read_bytes(path, MOST_BYTES))
     except DecodeError:
         raise InputError(f"{path}: cut short, or no caffemodel; fetch it or train again") from None
     if not stored_layers(param):
         raise InputError(f"{path}: holds no layers; fetch it or train again")
+    for layer in stored_layers(param):
+        if not all(map(is_full, layer.blobs)):
+            raise InputError(f"{path}: damaged: layer {layer.name} has not as many values as its shape says")
     return param
+
+
+def is_full(blob) -> bool:
+    """Whether a BlobProto holds as many values as its shape says; Caffe would abort, or read past its end."""
+    return math.prod(stored_shape(blob)) in (len(blob.data), len(blob.double_data)) and not (
+        blob.data and blob.double_data
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256, hexadecimal; InputError when it cannot be read."""
+    sha = hashlib.sha256()
+    try:
+        with check_regular(path).open("rb") as file:
+            while chunk := file.read(1 << 20):
+                sha.update(chunk)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return sha.hexdigest()
+
+
+def check_sum(path: Path) -> bool:
+    """Whether the JSON beside a caffemodel of ours has its SHA-256; InputError when that is another."""
+    beside = path.with_suffix(".json")
+    told = read_json(beside).get(SHA256) if beside.is_file() else None
+    if told is not None and told != sha256_of(path):
+        raise InputError(f"{path}: damaged, or another than {beside.name} was written for: its SHA-256 is not that")
+    return told is not None
 
 
 def stored_layers(param) -> list:
@@ -109,10 +144,11 @@ def _some(names, most: int = 5) -> str:
 def read_snapshot(path: Path):
     """Return a caffemodel of one of our nets as a NetParameter.
 
-    Raises InputError when it is cut short (also where the cut leaves a readable file with fewer layers) or another
-    net's: a net's `name` is its folder's.
+    Raises InputError when it is damaged by the checksum beside it, cut short (also where the cut leaves a readable file
+    with fewer layers) or another net's: a net's `name` is its folder's.
     """
     param = read_weights(path)
+    check_sum(path)
     if param.name not in NETS:
         raise InputError(f"{path}: holds the net {param.name!r}, not one of {', '.join(NETS)}; give a trained snapshot")
     names = {layer.name for layer in stored_layers(param)}

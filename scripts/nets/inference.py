@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io
 from scripts.nets.caffemodel import check_fit, read_weights, shapes_of
 from scripts.nets.definitions import data_layer, import_caffe, prototxt, read_net
@@ -30,8 +31,13 @@ def preprocess(net: str, images: np.ndarray, data: Path) -> np.ndarray:
     is taken where the net wants a mean file.
     """
     transform = _test_transform(net)
+    if min(images.shape[-2:]) < transform.crop_size:
+        raise InputError(f"{data}: images of {images.shape[-2:]}, smaller than the net's {transform.crop_size}")
     if transform.HasField("mean_file"):
-        mean = centre_crop(lmdb_io.read_mean(data / lmdb_io.MEAN), transform.crop_size)
+        mean = lmdb_io.read_mean(data / lmdb_io.MEAN)
+        if mean.shape != (3, *images.shape[-2:]):
+            raise InputError(f"{data / lmdb_io.MEAN}: not of the images' size {images.shape[-2:]}; build anew")
+        mean = centre_crop(mean, transform.crop_size)
     else:
         mean = np.array(transform.mean_value, np.float32)[:, None, None]
     images = centre_crop(images, transform.crop_size)[:, None].astype(np.float32)

@@ -1,12 +1,12 @@
 """A finished run: everything that its folder holds, read from there and, for a page, checked."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from scripts.evaluation import paper_results, predictions, run_files
+from data_prep.core.files import read_json
+from scripts.evaluation import metrics, paper_results, predictions, run_files
 from scripts.evaluation.predictions import Predictions
 from scripts.reporting import gallery
 
@@ -14,6 +14,15 @@ RUN_FILES = ("run.json", "log.csv", "eval_test/metrics.json", "eval_test/predict
 PICTURES = ("eval_test/roc.png", "eval_test/confusion.png", "saliency_val/saliency.png")
 GALLERY = "gallery_test"
 MAKERS = {"eval_test": "eval.py", "saliency_val": "saliency.py", GALLERY: "gallery.py"}
+ESTIMATE = {"value": float | None, "low": float | None, "high": float | None}
+METRICS = {
+    **dict.fromkeys(("net", "split", "source", "context"), str),
+    "augmented_training": bool | None,
+    **dict.fromkeys(("n", "masses", "patients", "malignant", "benign"), int),
+    "counts": dict.fromkeys(metrics.Counts._fields, int),
+    "metrics": dict.fromkeys(metrics.NAMES, ESTIMATE),
+}
+"""What a page shows of metrics.json."""
 SAME = 1e-3  # what one net's probabilities may differ by when it is run in other batches: rounding, and more than that
 
 
@@ -36,7 +45,7 @@ class FinishedRun:
     @cached_property
     def scores(self) -> dict:
         """metrics.json of the test split."""
-        return json.loads((self.folder / "eval_test/metrics.json").read_text())
+        return read_json(self.folder / "eval_test/metrics.json", METRICS)
 
     @cached_property
     def masses(self) -> list[dict]:

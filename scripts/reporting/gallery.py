@@ -1,6 +1,5 @@
 """Galleries of a whole split: a sheet of crops, a sheet of saliency maps, and their index."""
 
-import csv
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep.core.files import atomic_write, write_csv
+from data_prep.core.errors import InputError, one_line
+from data_prep.core.files import atomic_write, check_regular, numbers, read_rows, write_csv
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import plots, selection
 from scripts.evaluation.saliency_maps import explain
@@ -97,14 +97,14 @@ def write(out: Path, rows: list[dict], sheets: dict[str, np.ndarray]) -> None:
 
 def read(folder: Path) -> list[dict]:
     """Return the rows of index.csv in the tiles' order, each with its tile's row and column in the sheets."""
-    with Image.open(folder / FILES[0]) as image:
-        columns = image.width // TILE
-    with (folder / INDEX).open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    numbers = {"label": int, "predicted": int, "probability": float}
+    try:
+        with Image.open(check_regular(folder / FILES[0]), formats=["WEBP"]) as image:
+            columns = image.width // TILE
+    except OSError as error:
+        raise InputError(f"{folder / FILES[0]}: damaged ({one_line(error)}); make it with scripts/gallery.py") from None
+    kinds = {"label": int, "predicted": int, "probability": float}
+    path = folder / INDEX
     return [
-        row
-        | {name: number(row[name]) for name, number in numbers.items()}
-        | {"tile_row": place // columns, "tile_column": place % columns}
-        for place, row in enumerate(rows)
+        row | numbers(path, row, **kinds) | {"tile_row": place // columns, "tile_column": place % columns}
+        for place, row in enumerate(read_rows(path, FIELDS))
     ]

@@ -122,7 +122,7 @@ def finish(folder: Path, settings: Settings, out: Path) -> None:
     weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
     train_val = definitions.read_prototxt(folder / run_folder.TRAIN_VAL)
     folded = batch_norm.fold(recalibrate(train_val, weights, Path(settings.data)), out.stem).SerializeToString()
-    _, content = run_folder.read_run(folder)
+    content = run_files.read_run(folder)
     result = {
         "views": distillation_set.read_content(Path(settings.data)),
         "val_loss": run_files.read_log(folder)[-1]["val_loss"],

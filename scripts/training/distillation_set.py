@@ -10,7 +10,6 @@ depends on the photographs, the seed and its number, so that a set whose making 
 """
 
 import hashlib
-import json
 import os
 from concurrent.futures import Executor
 from functools import cache
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import lock, write_json
+from data_prep.core.files import lock, read_json, write_json
 from data_prep.core.process_pool import worker_pool
 from data_prep.database import lmdb_io
 from scripts.nets import teacher
@@ -48,8 +47,8 @@ def read_content(folder: Path) -> dict:
 
 def _begun(folder: Path) -> dict:
     try:
-        return dict(json.loads((folder / JSON).read_text()))
-    except (OSError, ValueError, TypeError):
+        return read_json(folder / JSON, {"counts": {"train": int, "val": int}})
+    except InputError:
         raise InputError(
             f"{folder}: holds no views of photographs (no sound {JSON}); give --images to make them, or another --data"
         ) from None

@@ -14,6 +14,7 @@ from data_prep.core.errors import InputError
 from data_prep.core.files import write_json
 from scripts.evaluation import run_files
 from scripts.nets import definitions
+from scripts.nets.caffemodel import check_fit, read_weights, shapes_of
 from scripts.training import run_folder, snapshots
 from scripts.training.settings import Settings
 from scripts.training.snapshots import Progress
@@ -47,7 +48,7 @@ def train(run: Training, join: Callable | None = None) -> None:
     """
     stop = stop_signals()
     solver = open_solver(run.folder, run.done)
-    snapshots.check_space(solver, run.folder)
+    snapshots.check_space(solver, run.folder, 1 if run.done else 3)  # two are kept, and a third is being written
     snapshots.remove_after(run.folder, run.done)
     run_folder.trim_log(run.folder, run.done)
     iterations = run.settings.iterations
@@ -86,6 +87,9 @@ def open_solver(folder: Path, done: int):
     if hasattr(solver, "share_memory"):  # the Caffe with GPU code lacks it
         solver.share_memory()
     if done:
+        snapshots.check_state(folder, done)
+        weights, shapes = snapshots.file_of(folder, done, ".caffemodel"), shapes_of(solver.net)
+        check_fit(weights, read_weights(weights), shapes, needed=set(shapes))
         solver.restore(str(snapshots.file_of(folder, done, ".solverstate")))
     return solver
 

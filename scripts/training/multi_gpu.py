@@ -8,7 +8,6 @@ A process that waits in NCCL for one that is gone waits for ever, deaf to Python
 nothing, starts them all, hands stop signals to the first alone, and ends the others as soon as one has ended.
 """
 
-import ctypes
 import os
 import signal
 import sys
@@ -23,11 +22,10 @@ from tqdm import tqdm
 
 from data_prep.core import errors
 from data_prep.core.errors import InputError
+from data_prep.core.process_pool import die_with_parent
 from scripts.nets import definitions, device
 from scripts.training import loop
 from scripts.training.settings import Settings
-
-PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
 def usable(typed: str | None) -> list[int | None]:
@@ -97,7 +95,7 @@ def connect(solver, links: list) -> None:
 
 def _live(rank: int, gpus: list[int | None], work: Callable[[], None]) -> None:
     """Set up one of the processes, do its work, and end it."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     if not parent_process().is_alive():
         os._exit(1)
     tqdm.set_lock(threading.RLock())  # its own, for many processes, would be missed when this one is killed

@@ -12,26 +12,31 @@ import csv
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 from google.protobuf import text_format
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write, lock_file, write_json, write_text
+from data_prep.core.files import atomic_write, lock_file, parse_record, read_json, write_json, write_text
 from data_prep.core.provenance import hardware, made_by
 from scripts.evaluation import run_files
 from scripts.nets import definitions
 from scripts.training.settings import Settings
 
-COLUMNS = ("iteration", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
 TRAIN_VAL, SOLVER = "train_val.prototxt", "solver.prototxt"
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in this folder; the kernel ends the lock with the process."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Keep other processes from training in this folder; the kernel ends the lock with the process.
+
+    Whatever is read or written there is read or written under the lock. InputError where there is no such folder.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise InputError(f"{folder}: no run to resume ({error.strerror}); leave --resume out") from None
     try:
         lock_file(descriptor, folder)
         yield
@@ -41,8 +46,19 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def make(folder: Path) -> None:
+    """Make the folder of a new run, empty; InputError where there is one: of two that begin together one has it."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except FileExistsError:
+        raise InputError(f"{folder}: exists already; go on with --resume, or give another --out") from None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from None
+
+
 def create(folder: Path, settings: Settings, provenance: dict, train_val=None, solver: Path | None = None) -> None:
-    """Make a new run's folder; run.json comes last, so that a folder which has it can be resumed.
+    """Fill a new run's folder; run.json comes last, so that a folder which has it can be resumed.
 
     `train_val` (a NetParameter) and `solver` (a prototxt) stand in for the net's hand-written ones where given.
     """
@@ -51,7 +67,19 @@ def create(folder: Path, settings: Settings, provenance: dict, train_val=None, s
 
 
 def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Path | None = None) -> None:
-    """Write the run's train_val.prototxt and solver.prototxt: the hand-written ones with the settings filled in."""
+    """Write the run's train_val.prototxt and solver.prototxt."""
+    sources = {TRAIN_VAL: definitions.prototxt(settings.net, "train_val")}
+    sources[SOLVER] = solver or definitions.solver_prototxt(settings.net)
+    for name, message in prototxts(folder, settings, train_val, solver).items():
+        source = sources[name].relative_to(definitions.ROOT)
+        head = f"# Written for this run from {source}, where the reasons are.\n"
+        if not settings.augmented:
+            head += "# The training set is not augmented (the paper's No Aug), so its images are not mirrored either.\n"
+        write_text(folder / name, head + text_format.MessageToString(message))
+
+
+def prototxts(folder: Path, settings: Settings, train_val=None, solver: Path | None = None) -> dict:
+    """Return a run's train_val and solver, by their files' names: the hand-written ones with the settings filled in."""
     train_val = train_val or definitions.read_net(settings.net)
     solver_source = solver or definitions.solver_prototxt(settings.net)
     part = settings.batch // settings.parts
@@ -78,14 +106,7 @@ def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Pa
         solver.iter_size = settings.parts
     if settings.weights:
         solver.weights.append(settings.weights)
-    for name, message, source in (
-        ("train_val", train_val, definitions.prototxt(settings.net, "train_val")),
-        ("solver", solver, solver_source),
-    ):
-        head = f"# Written for this run from {source.relative_to(definitions.ROOT)}, where the reasons are.\n"
-        if not settings.augmented:
-            head += "# The training set is not augmented (the paper's No Aug), so its images are not mirrored either.\n"
-        write_text(folder / f"{name}.prototxt", head + text_format.MessageToString(message))
+    return {TRAIN_VAL: train_val, SOLVER: solver}
 
 
 @contextmanager
@@ -117,23 +138,29 @@ def quiet_solver(folder: Path, resuming: bool) -> Iterator[Path]:
         path.unlink()
 
 
-def read_run(folder: Path) -> tuple[Settings, dict]:
-    """Return a run's settings, and all that its run.json says.
+def read_run(folder: Path, train_val=None, solver: Path | None = None) -> tuple[Settings, dict]:
+    """Return a run's settings, and all that its run.json says; `train_val` and `solver` are as in create().
 
-    Raises InputError when the folder holds no run, or one that began under another name: Caffe's files hold paths.
+    Raises InputError when the folder holds no run, one that began under another name (Caffe's files hold paths), or one
+    whose prototxt files are not what its settings give: a layer can write files, and read others.
     """
     content = run_files.read_run(folder)
     if not content:
         raise InputError(f"{folder}: no run to resume (no run.json); leave --resume out, or rm -r it first")
-    try:
-        settings = Settings(**{field.name: content[field.name] for field in fields(Settings)})
-    except KeyError as error:
-        raise InputError(
-            f"{folder / run_files.JSON}: damaged (no {error}); remove the run (rm -r {folder}) and train again"
-        ) from None
+    path = folder / run_files.JSON
+    settings = parse_record(Settings, content, path)
+    read_json(path, {"gpu": str | None, "command": str})
+    if min(settings.batch, settings.iterations, settings.train_images, settings.val_batch, settings.parts) < 1:
+        raise InputError(f"{path}: damaged: a batch, or a number of images or iterations, is 0")
     own, named = folder / TRAIN_VAL, definitions.read_prototxt(folder / SOLVER, "SolverParameter").net
     if not Path(named).exists() or not own.samefile(named):
         raise InputError(f"{folder}: began as {Path(named).parent}; give it that name, and type from the same place")
+    for name, message in prototxts(Path(named).parent, settings, train_val, solver).items():
+        if definitions.read_prototxt(folder / name, message.DESCRIPTOR.name) != message:
+            raise InputError(
+                f"{folder / name}: not what train.py writes for these settings; it was changed, or is of another "
+                "version of prototxt/ and solvers/: go on with that version, or begin anew with another --out"
+            )
     return settings, content
 
 
@@ -145,17 +172,21 @@ def trim_log(folder: Path, iteration: int) -> None:
         with path.open(newline="") as file:
             kept = [row for row in csv.reader(file) if _is_row(row) and int(row[0]) <= iteration]
     with atomic_write(path) as working, working.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *kept])
+        csv.writer(file, lineterminator="\n").writerows([run_files.COLUMNS, *kept])
 
 
 def add_row(folder: Path, row: dict) -> None:
-    """Append an evaluation's row to log.csv."""
-    with (folder / run_files.LOG).open("a", newline="") as file:
-        csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+    """Append an evaluation's row to log.csv; InputError when it cannot be written."""
+    path = folder / run_files.LOG
+    try:
+        with path.open("a", newline="") as file:
+            csv.DictWriter(file, run_files.COLUMNS, lineterminator="\n").writerow(row)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); go on with --resume") from None
 
 
 def _is_row(row: list[str]) -> bool:
-    return len(row) == len(COLUMNS) and row[0].isdecimal()
+    return len(row) == len(run_files.COLUMNS) and row[0].isdecimal()
 
 
 def describe(gpu: str | None) -> dict:

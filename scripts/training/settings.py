@@ -8,7 +8,7 @@ from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import paper_results
 from scripts.nets import definitions
-from scripts.nets.caffemodel import check_fit, read_weights, shapes_of
+from scripts.nets.caffemodel import check_fit, check_sum, read_weights, shapes_of
 
 LARGEST_VAL_BATCH = 64  # images: enough to keep the processor busy, small beside a training batch
 EVALUATIONS = 25  # in a run counted in iterations: enough for a curve
@@ -151,7 +151,9 @@ def check_data(settings: Settings) -> None:
     """Raise InputError when the images, or the mean, are not what the net's data layer takes (Caffe would abort)."""
     data = Path(settings.data)
     transform = definitions.data_layer(definitions.read_net(settings.net), "TRAIN").transform_param
+    content = manifest.read_json(data)
     for split in ("train", "val"):
+        manifest.check_tied(data, content, split)
         sides = next(lmdb_io.records(data / split)).image.shape
         if min(sides) < transform.crop_size:
             raise InputError(f"{data / split}: images of {sides}, smaller than the net's {transform.crop_size}")
@@ -168,4 +170,6 @@ def check_weights(settings: Settings) -> None:
     shapes = shapes_of(caffe.Net(str(definitions.prototxt(settings.net, "deploy")), caffe.TEST))
     slow = definitions.slow_layers(definitions.read_net(settings.net))
     fit = check_fit(weights, read_weights(weights), shapes, needed=slow)
+    if not check_sum(weights):
+        print(f"{weights}: unchecked, for no JSON beside it has its SHA-256")
     print(f"{weights}: fills {len(fit.copied)} layers; at random start: {', '.join(fit.random) or 'none'}")

@@ -2,24 +2,26 @@
 
     snapshot_iter_N.caffemodel     Caffe's snapshot: weights,
     snapshot_iter_N.solverstate    the solver's iteration and moments,
-    snapshot_iter_N.json           and what Caffe leaves out: the sums behind the next row of log.csv
+    snapshot_iter_N.json           and what Caffe leaves out: the sums behind the next row of log.csv, and the SHA-256
+                                   of the two others
 
-A process can be killed at any moment, so a snapshot counts only when all three files are whole.
+A process can be killed at any moment, so a snapshot counts only when all three files are whole. The JSON comes last.
 """
 
-import json
+import shutil
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from data_prep.core import files
 from data_prep.core.errors import InputError
-from data_prep.core.files import write_json
+from data_prep.core.files import parse_record, read_bytes, read_json, write_json
 from scripts.nets import definitions
-from scripts.nets.caffemodel import read_weights, stored_layers
+from scripts.nets.caffemodel import MOST_BYTES, SHA256, is_full, read_weights, sha256_of, stored_layers, stored_shape
 from scripts.training.run_folder import SOLVER
 
+STATE_SHA256 = "solverstate_sha256"
 ENDINGS = (".caffemodel", ".json", ".solverstate")
 
 
@@ -55,19 +57,42 @@ def iterations(folder: Path) -> list[int]:
 def read_progress(folder: Path, iteration: int) -> Progress | None:
     """Return what the snapshot at this iteration holds beside Caffe's state; None when any of its files is not whole.
 
-    A solverstate lists moments for each parameter blob (one for SGD, two for Adam); a cut between two of them leaves
-    a readable file, so they are counted.
+    The JSON, which is written last, has both other files' SHA-256. Those of earlier versions lack it, and the snapshot
+    is whole where the solverstate fits the weights.
     """
-    caffe_pb2 = definitions.import_caffe().proto.caffe_pb2
     weights, extra, solver = (file_of(folder, iteration, ending) for ending in ENDINGS)
     try:
-        progress = Progress(**json.loads(extra.read_text()))
-        state = caffe_pb2.SolverState.FromString(solver.read_bytes())
-        blobs = sum(len(layer.blobs) for layer in stored_layers(read_weights(weights)))
-    except (OSError, ValueError, TypeError, DecodeError, InputError):
+        content = read_json(extra)
+        progress = parse_record(Progress, content, extra)
+        if SHA256 not in content:
+            check_state(folder, iteration)
+        elif (content[SHA256], content[STATE_SHA256]) != (sha256_of(weights), sha256_of(solver)):
+            return None
+    except (InputError, KeyError):
         return None
-    whole = state.iter == iteration and len(state.history) == blobs * moments(folder)
-    return progress if whole else None
+    return progress
+
+
+def check_state(folder: Path, iteration: int) -> None:
+    """Raise InputError unless a snapshot's solverstate is whole and goes with its weights, by name, number and shapes.
+
+    A solverstate lists moments for each parameter blob (one for SGD, first all first ones, then all second ones for
+    Adam); a cut between two of them leaves a readable file. Caffe would abort, or add up what lies elsewhere in memory.
+    """
+    weights, solver = (file_of(folder, iteration, ending) for ending in (".caffemodel", ".solverstate"))
+    try:
+        state = definitions.import_caffe().proto.caffe_pb2.SolverState.FromString(read_bytes(solver, MOST_BYTES))
+    except DecodeError:
+        raise InputError(f"{solver}: cut short, or no solverstate") from None
+    blobs = [blob for layer in stored_layers(read_weights(weights)) for blob in layer.blobs]
+    shapes = [stored_shape(blob) for blob in blobs] * moments(folder)
+    if (
+        state.iter != iteration
+        or Path(state.learned_net).name != weights.name
+        or [stored_shape(blob) for blob in state.history] != shapes
+        or not all(map(is_full, state.history))
+    ):
+        raise InputError(f"{solver}: does not go with {weights.name}; put its own back, or begin anew")
 
 
 def moments(folder: Path) -> int:
@@ -75,24 +100,39 @@ def moments(folder: Path) -> int:
     return 2 if definitions.read_prototxt(folder / SOLVER, "SolverParameter").type == "Adam" else 1
 
 
-def newest_whole(folder: Path) -> tuple[int, Progress]:
-    """Return the newest whole snapshot's iteration and progress; iteration 0 where there is none."""
-    for iteration in iterations(folder):
-        progress = read_progress(folder, iteration)
-        if progress:
-            return iteration, progress
-    return 0, Progress()
+def newest_whole(folder: Path, saved: int = 0) -> tuple[int, Progress]:
+    """Return the newest whole snapshot's iteration and progress; iteration 0 where none was ever whole.
+
+    `saved` is the iteration of the last one that was, by run.json. Says so where that is gone; InputError where none is
+    left, for a user's work is not begun anew unasked.
+    """
+    whole = ((iteration, read_progress(folder, iteration)) for iteration in iterations(folder))
+    done, progress = next(((iteration, found) for iteration, found in whole if found), (0, Progress()))
+    if saved and not done:
+        raise InputError(
+            f"{folder}: reached iteration {saved}, but no snapshot there is whole (each has three files: "
+            f"{', '.join(ENDINGS)}), so it cannot go on; put them back, or begin anew with another --out"
+        )
+    if done < saved:
+        print(f"warning: {folder}: its snapshot {saved} is gone or damaged", file=sys.stderr)
+    return done, progress
 
 
 def save(solver, folder: Path, progress: Progress) -> None:
     """Let Caffe write a snapshot, check that it is whole, then remove all older ones but the last.
 
-    Raises InputError when it is not whole (a full disk); the older ones are then still there.
+    Raises InputError when the disk is too full for it, or it is not whole; the older ones are then still there.
     """
-    write_json(file_of(folder, solver.iter, ".json"), asdict(progress))
+    check_space(solver, folder, 1)
+    extra = file_of(folder, solver.iter, ".json")
+    extra.unlink(missing_ok=True)
     solver.snapshot()
-    if read_progress(folder, solver.iter) is None:
-        raise InputError(f"{folder}: snapshot {solver.iter} is not whole; free some space, then go on with --resume")
+    try:
+        check_state(folder, solver.iter)
+    except InputError as error:
+        raise InputError(f"{error}: not whole; free some space, then go on with --resume") from None
+    sums = [sha256_of(file_of(folder, solver.iter, ending)) for ending in (".caffemodel", ".solverstate")]
+    write_json(extra, asdict(progress) | dict(zip((SHA256, STATE_SHA256), sums, strict=True)))
     for old in [number for number in iterations(folder) if number < solver.iter][1:]:
         remove(folder, old)
 
@@ -104,13 +144,21 @@ def remove(folder: Path, iteration: int) -> None:
 
 
 def remove_after(folder: Path, iteration: int) -> None:
-    """Remove what is left of snapshots newer than this iteration: they were cut short."""
+    """Remove what is left of snapshots newer than this iteration that were cut short; whole weights stay."""
     for newer in iterations(folder):
         if newer > iteration:
-            remove(folder, newer)
+            try:
+                read_weights(file_of(folder, newer, ".caffemodel"))
+            except InputError:
+                remove(folder, newer)
 
 
-def check_space(solver, folder: Path) -> None:
-    """Raise InputError when the disk would not hold the three snapshots that can be there at one time."""
+def check_space(solver, folder: Path, snapshots: int) -> None:
+    """Raise InputError when the disk would not hold so many snapshots more."""
     parameters = sum(blob.count for blobs in solver.net.params.values() for blob in blobs)
-    files.check_space(folder, 3 * 4 * parameters * (1 + moments(folder)))
+    needed, free = snapshots * 4 * parameters * (1 + moments(folder)), shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{folder}: {snapshots} snapshot(s) take {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
+            "free some space, then go on with --resume"
+        )

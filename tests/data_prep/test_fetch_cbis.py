@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,47 +18,13 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from data_prep.core.errors import InputError
 from data_prep.sources import nbia_client
+from tests.helpers.cbis_series import CSVS, FILES, MASSES, PATIENTS, SCRIPT, WHOLE, content, wait_for, without
 from tests.helpers.servers import serving
 
-SCRIPT = Path(__file__).resolve().parents[2] / "data_prep" / "fetch_cbis.py"
-CSVS = {
-    f"mass_case_description_{part}_set.csv": b"patient_id,breast_density,left or right breast\nP_00001,3,LEFT\n" * 9
-    for part in ("train", "test")
-}
-PATIENTS = {f"1.3.6.1.{number}": f"Mass-Training_P_{number:05}_LEFT_CC" for number in range(1, 13)} | {
-    "1.3.6.2.1": "Mass-Test_P_00016_LEFT_MLO_1",
-    "1.3.6.3.1": "Calc-Training_P_00005_RIGHT_CC",
-    "1.3.6.3.2": "Calc-Test_P_00038_LEFT_CC_1",
-}
-MASSES = sorted(uid for uid, patient in PATIENTS.items() if patient.startswith("Mass-"))
 DAMAGED = "1.3.6.1.5"
-
-
-def dicom_file(uid: str, number: int) -> bytes:
-    """A small film of a series as the archive has them."""
-    image = Dataset()
-    image.SOPClassUID, image.SOPInstanceUID = SecondaryCaptureImageStorage, f"{uid}.{number}"
-    image.SeriesInstanceUID, image.PatientID, image.Modality = uid, PATIENTS[uid], "MG"
-    image.Rows = image.Columns = 64
-    image.SamplesPerPixel, image.PhotometricInterpretation, image.PixelRepresentation = 1, "MONOCHROME2", 0
-    image.BitsAllocated = image.BitsStored = 16
-    image.HighBit = 15
-    image.PixelData = np.random.default_rng(number).integers(0, 65536, 64 * 64, dtype=np.uint16).tobytes()
-    image.file_meta = FileMetaDataset()
-    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file = io.BytesIO()
-    pydicom.dcmwrite(file, image, enforce_file_format=True)
-    return file.getvalue()
-
-
-FILES = {  # films are one file, masks come with their crop
-    uid: {f"{number:08}.dcm": dicom_file(uid, number) for number in range(1, 2 + uid.endswith("1"))} for uid in PATIENTS
-}
 
 
 def zip_of(files: dict[str, bytes], sums: dict[str, bytes] | None = None) -> bytes:
@@ -162,7 +127,7 @@ def out(tmp_path):
 def started(server: Server, out: Path, *before: str) -> Iterator[subprocess.Popen]:
     """Starts the script as a user would, and sees that it ends; `before` are words in front of the command."""
     command = [*before, sys.executable, str(SCRIPT), "--out", str(out)]
-    command += ["--base", f"{server.url}/v4/", "--tables", f"{server.url}/tables"]
+    command += ["--nbia", f"{server.url}/v4/", "--tables", f"{server.url}/tables"]
     pipe = subprocess.PIPE
     environment = os.environ | {"NO_PROXY": "127.0.0.1"}
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
@@ -177,24 +142,6 @@ def fetch(server: Server, out: Path, *before: str) -> tuple[int, str, str]:
     with started(server, out, *before) as process:
         printed = process.communicate(timeout=30)
     return process.returncode, *printed
-
-
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def content(out: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
-
-
-WHOLE = CSVS | {f"{uid}/{name}": file for uid in MASSES for name, file in FILES[uid].items()}
-
-
-def without(*uids: str) -> dict[str, bytes]:
-    return {path: file for path, file in WHOLE.items() if path.split("/")[0] not in uids}
 
 
 def test_all_masses_and_their_tables_are_fetched_and_no_calcification_is_asked_for(server, out):
@@ -358,7 +305,7 @@ def test_what_is_no_list_of_series_is_an_error(listing, server, out):
     server.listing = listing
     status, _, stderr = fetch(server, out)
     assert (status, stderr.count("\n")) == (2, 1)
-    assert "try another --base" in stderr
+    assert "try another" in stderr and "--nbia" in stderr
 
 
 def test_a_series_cannot_be_named_like_a_path(server, out):
@@ -375,7 +322,7 @@ def test_a_server_that_is_not_there_is_one_line(out):
     status, _, stderr = fetch(gone, out)
     assert (status, stderr.count("\n")) == (2, 1)
     assert stderr.startswith(f"error: {gone.url}/tables/mass_case")
-    assert stderr.endswith("no answer, or cut off (ConnectionError); type the command again to go on\n")
+    assert "no answer, or cut off (ConnectionError); get it from https://www.cancerimagingarchive.net" in stderr
 
 
 def test_a_disk_too_small_is_seen_before_the_download(server, out):

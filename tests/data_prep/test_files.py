@@ -125,7 +125,6 @@ def a_link_to_a_users_folder(path):
     [
         ("set.unfinished", ["data_prep/build_lmdb.py", "--source", "boxes", "--root", "{}/films/masses.csv"]),
         ("set.unfinished", ["data_prep/synthetic.py", "--patients", "1"]),
-        ("set.unfinished", ["data_prep/fractals.py", "--categories", "2", "--images", "2"]),
         ("set/unfinished", ["data_prep/fetch_cbis.py"]),
         ("set/data/demo", ["scripts/demo.py"]),
         ("set/runs/demo", ["scripts/demo.py"]),

@@ -13,7 +13,6 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
-from data_prep.synthesis.cbis_set import dataset
 from PIL import Image
 from pydicom import uid
 from pydicom.encaps import encapsulate
@@ -25,7 +24,8 @@ from data_prep.core.records import Box, Film
 from data_prep.database import context_crops, crop_films, manifest
 from data_prep.formats import dicom, image_files, limits, ljpeg
 from data_prep.sources import ddsm
-from tests.helpers import databases as film_set
+from tests.helpers import databases
+from tests.helpers.synthetic_cbis import dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 GREY = np.add.outer(np.arange(60), np.arange(50)).astype(np.uint16)
@@ -225,10 +225,10 @@ def test_a_machine_without_memory_does_not_blame_the_film():
 
 
 def test_a_film_with_a_side_that_no_film_has_is_listed(tmp_path):
-    films = {f"P{index:02}": film_set.texture(index) for index in range(14)}
+    films = {f"P{index:02}": databases.texture(index) for index in range(14)}
     films["Wide"] = np.zeros((2, limits.MOST_SIDE + 1), np.uint8)
-    csv_path = film_set.write_films(tmp_path / "set", films, {"Wide": (0, 0, 1000, 2)})
-    rows = manifest.read_csv(film_set.build(csv_path, tmp_path / "lmdb", "--no-aug"))
+    csv_path = databases.write_films(tmp_path / "set", films, {"Wide": (0, 0, 1000, 2)})
+    rows = manifest.read_csv(databases.build(csv_path, tmp_path / "lmdb", "--no-aug"))
     assert "claims 2 x 32767 pixels" in rows["Wide.Wide.1"]["reason"]
     assert sum(not row["reason"] for row in rows.values()) == 14
 

@@ -47,7 +47,8 @@ def write(
     manifest.write_csv(folder, masses, split)
     recipe = context_crops.Recipe("large", rotations=0, crops=0, seed=1)._asdict()
     digest = lmdb_io.digest(fingerprints)
-    manifest.write_json(folder, {"source": "synthetic", **recipe, "digest": digest} | about)
+    ties = {name: manifest.ties(folder, name) for name in patients}
+    manifest.write_json(folder, {"source": "synthetic", **recipe, "digest": digest, "ties": ties} | about)
     return folder
 
 

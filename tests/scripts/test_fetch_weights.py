@@ -1,16 +1,22 @@
-"""Fetching weights from a web server: this one, on the machine's own address."""
+"""Fetching weights from web servers: this one, on the machine's own address."""
 
 import hashlib
 import re
-import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
-from data_prep.core.errors import InputError
+from data_prep.core import download
+from data_prep.core.errors import InputError, run
 from scripts import fetch_weights
-from scripts.nets import definitions
+from scripts.nets import caffemodel, imagenet_weights
+from scripts.nets.imagenet_weights import File
+from tests.helpers import random_nets
+from tests.helpers.onnx_files import arrays_of, graph
 from tests.helpers.servers import serving
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several chunks
@@ -18,13 +24,13 @@ SHA1 = hashlib.sha1(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT as any .caffemodel; `asked` holds the Range of each request."""
+    """Serves `content` as any .caffemodel and `onnx` as any .onnx; `asked` holds the Range of each request."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.ranges = True
-        self.cut_after = None
-        self.content = CONTENT
+        self.cuts = []  # bytes after which the next answers break off
+        self.content, self.onnx = CONTENT, None
         self.asked = []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -33,20 +39,21 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         server.asked.append(self.headers["Range"])
-        if not self.path.endswith(".caffemodel"):
+        content = server.onnx if self.path.endswith(".onnx") else server.content
+        if content is None:
             self.send_error(404)
             return
         start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1]) if self.headers["Range"] else 0
         if not server.ranges:
             start = 0
-        if start and start >= len(server.content):
+        if start and start >= len(content):
             self.send_error(416)
             return
-        body = server.content[start:]
+        body = content[start:]
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: server.cut_after])
+        self.wfile.write(body[: server.cuts.pop(0) if server.cuts else None])
 
     def log_message(self, *args):
         pass
@@ -58,94 +65,163 @@ def server():
 
 
 @pytest.fixture
-def path(tmp_path):
-    return tmp_path / "weights" / "bvlc_x.caffemodel"
+def folder(tmp_path):
+    return tmp_path / "weights"
 
 
-def test_whole_file_is_fetched_and_only_checked_the_next_time(server, path):
+@pytest.fixture(autouse=True)
+def files(server, monkeypatch):
+    """The published files are the server's."""
+    monkeypatch.setattr(download, "RETRY", 0)
+    files = {File("bvlc_googlenet.caffemodel", "sha1", SHA1): (server.url,)}
+    monkeypatch.setitem(imagenet_weights.FILES, "googlenet", files | {File("zoo/g.onnx", "sha256", "0"): (server.url,)})
+
+
+def fetch(folder: Path) -> str:
+    return imagenet_weights.fetch("googlenet", folder)
+
+
+def part(folder: Path, content: bytes) -> None:
+    folder.mkdir()
+    (folder / "bvlc_googlenet.caffemodel.part").write_bytes(content)
+
+
+def there(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+WHOLE = {"bvlc_googlenet.caffemodel": CONTENT}
+
+
+def test_whole_file_is_fetched_and_only_checked_the_next_time(server, folder):
     for _ in range(2):
-        fetch_weights.fetch(f"{server.url}/x.caffemodel", path, SHA1)
-        assert path.read_bytes() == CONTENT
+        assert fetch(folder) == "SHA1 as published"
+        assert there(folder) == WHOLE
     assert server.asked == [None]
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_cut_connection_goes_on_where_it_stopped(server, path):
-    server.cut_after = 1_500_000
-    with pytest.raises(InputError, match="type this again"):
-        fetch_weights.fetch(f"{server.url}/x.caffemodel", path, SHA1)
-    assert not path.exists()
-    server.cut_after = None
-    fetch_weights.fetch(f"{server.url}/x.caffemodel", path, SHA1)
-    assert path.read_bytes() == CONTENT
-    assert server.asked == [None, "bytes=1500000-"]
+def test_cut_connection_goes_on_where_it_stopped_by_itself_and_when_typed_again(server, folder):
+    server.cuts = [20 * download.CHUNK, 10 * download.CHUNK, download.CHUNK + 1]
+    with pytest.raises(InputError, match="type this again to go on"):
+        fetch(folder)
+    assert list(there(folder)) == ["bvlc_googlenet.caffemodel.part"]
+    assert fetch(folder) == "SHA1 as published"
+    assert there(folder) == WHOLE
+    ranges = [f"bytes={chunks * download.CHUNK}-" for chunks in (20, 30, 31)]
+    assert [asked for asked in server.asked if asked] == ranges
 
 
-def test_server_without_ranges_sends_all_of_it_again(server, path):
-    path.parent.mkdir()
-    path.with_name(path.name + ".part").write_bytes(CONTENT[:1000])
+def test_server_without_ranges_sends_all_of_it_again(server, folder):
+    part(folder, CONTENT[:1000])
     server.ranges = False
-    fetch_weights.fetch(f"{server.url}/x.caffemodel", path, SHA1)
-    assert path.read_bytes() == CONTENT
+    fetch(folder)
+    assert there(folder) == WHOLE
 
 
-def test_part_that_is_whole_already_is_taken(server, path):
-    path.parent.mkdir()
-    path.with_name(path.name + ".part").write_bytes(CONTENT)
-    fetch_weights.fetch(f"{server.url}/x.caffemodel", path, SHA1)
-    assert path.read_bytes() == CONTENT
+def test_part_that_is_whole_already_is_taken(server, folder):
+    part(folder, CONTENT)
+    fetch(folder)
+    assert there(folder) == WHOLE
 
 
 @pytest.mark.parametrize("content", [CONTENT[:-1] + b"!", CONTENT[:-1], b""])
-def test_wrong_sha1_is_refused_and_removed(content, server, path):
+def test_wrong_sha1_is_refused_and_removed(content, server, folder):
     server.content = content
-    with pytest.raises(InputError, match="SHA1"):
-        fetch_weights.fetch(f"{server.url}/x.caffemodel", path, SHA1)
-    assert list(path.parent.iterdir()) == []
+    with pytest.raises(InputError, match="not the published file, removed"):
+        fetch(folder)
+    assert there(folder) == {}
 
 
-def test_stale_part_longer_than_the_file_is_removed(server, path):
-    path.parent.mkdir()
-    path.with_name(path.name + ".part").write_bytes(CONTENT + b"more")
-    with pytest.raises(InputError, match="SHA1"):
-        fetch_weights.fetch(f"{server.url}/x.caffemodel", path, SHA1)
-    assert list(path.parent.iterdir()) == []
+def test_stale_part_longer_than_the_file_is_removed(server, folder):
+    part(folder, CONTENT + b"more")
+    with pytest.raises(InputError, match="not the published file, removed"):
+        fetch(folder)
+    assert there(folder) == {}
 
 
-def test_existing_file_with_another_sha1_is_left_alone(server, path):
-    path.parent.mkdir()
-    path.write_bytes(b"mine")
-    with pytest.raises(InputError, match="remove it"):
-        fetch_weights.fetch(f"{server.url}/x.caffemodel", path, SHA1)
-    assert path.read_bytes() == b"mine"
+@pytest.mark.parametrize("content", [b"mine", b""])
+def test_existing_file_of_another_kind_is_left_alone(server, folder, content):
+    folder.mkdir()
+    (folder / "bvlc_googlenet.caffemodel").write_bytes(content)
+    with pytest.raises(InputError, match=r"bvlc_googlenet\.caffemodel: "):
+        fetch(folder)
+    assert there(folder) == {"bvlc_googlenet.caffemodel": content}
     assert server.asked == []
 
 
-def test_missing_page_and_dead_server_are_input_errors(server, path):
-    with pytest.raises(InputError, match="404"):
-        fetch_weights.fetch(f"{server.url}/nothing", path, SHA1)
-    with pytest.raises(InputError, match="refused"):
-        fetch_weights.fetch("http://127.0.0.1:9/x.caffemodel", path, SHA1)
-
-
-def test_too_small_disk_is_seen_before_the_download(server, path, monkeypatch):
-    small = type(fetch_weights.shutil.disk_usage("/"))(10, 10, 1000)
-    monkeypatch.setattr(fetch_weights.shutil, "disk_usage", lambda folder: small)
+def test_too_small_disk_is_seen_before_the_download(server, folder, monkeypatch):
+    small = type(download.shutil.disk_usage("/"))(10, 10, 1000)
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: small)
     with pytest.raises(InputError, match="free some space"):
-        fetch_weights.fetch(f"{server.url}/x.caffemodel", path, SHA1)
+        fetch(folder)
 
 
-def test_command_line_refuses_what_is_not_the_published_file(server, tmp_path):
-    script = definitions.ROOT / "scripts" / "fetch_weights.py"
-    command = [sys.executable, str(script), "googlenet", "--from", server.url]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"error: {server.url}/bvlc_googlenet.caffemodel: SHA1 {SHA1}")
-    assert list((tmp_path / "weights").iterdir()) == []
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory) -> tuple[bytes, dict]:
+    """An ONNX file of GoogLeNet with 1,000 classes, and its arrays by BVLC's names."""
+    folder = tmp_path_factory.mktemp("onnx")
+    weights = caffemodel.read_weights(random_nets.snapshot(folder / "a.caffemodel", "googlenet"))
+    model, stored = graph("googlenet", weights, 1000)
+    onnx.save(model, folder / "g.onnx")
+    return (folder / "g.onnx").read_bytes(), {name.removesuffix("_mass"): a for name, a in stored.items() if a}
 
 
-def test_command_line_knows_two_nets(tmp_path):
-    script = definitions.ROOT / "scripts" / "fetch_weights.py"
-    done = subprocess.run([sys.executable, str(script), "vgg"], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "alexnet, googlenet" in done.stderr
+def assert_holds(path: Path, arrays: dict) -> None:
+    layers = caffemodel.read_weights(path).layer
+    assert [layer.name for layer in layers] == list(arrays)
+    assert all(np.array_equal(arrays_of(layer)[0], arrays[layer.name][0]) for layer in layers)
+
+
+def test_where_bvlcs_server_has_nothing_the_model_zoos_file_is_turned_back(
+    server, folder, converted, monkeypatch, capsys
+):
+    content, arrays = converted
+    zoo = File("zoo/g.onnx", "sha256", hashlib.sha256(content).hexdigest())
+    bvlc = next(iter(imagenet_weights.FILES["googlenet"]))
+    servers = {bvlc: ("http://127.0.0.1:9",), zoo: (f"{server.url}", "http://127.0.0.1:9")}
+    monkeypatch.setitem(imagenet_weights.FILES, "googlenet", servers)
+    server.onnx = content
+    for _ in range(2):
+        assert fetch(folder) == f"converted from ONNX of SHA-256 {zoo.digest}, the Model Zoo's"
+    assert list(there(folder)) == ["bvlc_googlenet.caffemodel"]
+    assert_holds(folder / "bvlc_googlenet.caffemodel", arrays)
+    assert len(server.asked) == 1
+    said = "http://127.0.0.1:9/bvlc_googlenet.caffemodel: no answer, or cut off (ConnectionError); trying "
+    assert said in capsys.readouterr().err
+
+
+def test_where_no_server_has_it_the_error_is_one_line(server, folder):
+    server.content = None
+    with pytest.raises(InputError, match=r"404 Not Found; nor from elsewhere \(.*g.onnx: 404.*give --file"):
+        fetch(folder)
+
+
+def typed(monkeypatch, *words: str | Path) -> int:
+    monkeypatch.setattr(sys, "argv", ["fetch_weights.py", *map(str, words)])
+    return run(fetch_weights.main)
+
+
+def test_a_file_that_is_there_already_is_taken_whichever_kind_it_is(folder, converted, monkeypatch, capsys):
+    content, arrays = converted
+    folder.mkdir()
+    for name, file in (("mine.caffemodel", CONTENT), ("mine.ONNX", content), ("odd.caffemodel", b"odd")):
+        (folder / name).write_bytes(file)
+    assert typed(monkeypatch, "--file", folder / "mine.onnx", "--out", folder / "out") == 2
+    assert "say which net's it is" in capsys.readouterr().err
+    assert typed(monkeypatch, "googlenet", "--file", folder / "odd.caffemodel", "--out", folder / "out") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert typed(monkeypatch, "googlenet", "--file", folder / "mine.caffemodel", "--out", folder / "out") == 0
+    assert there(folder / "out") == WHOLE
+    assert "SHA1 as published" in capsys.readouterr().out
+    assert typed(monkeypatch, "googlenet", "--file", folder / "mine.ONNX", "--out", folder / "new") == 0
+    assert "which is not known" in capsys.readouterr().out
+    assert_holds(folder / "new" / "bvlc_googlenet.caffemodel", arrays)
+
+
+def test_command_line_takes_a_folder_on_the_web_and_knows_two_nets(server, folder, monkeypatch, capsys):
+    assert typed(monkeypatch, "googlenet", "--from", f"{server.url}/mirror/", "--out", folder) == 0
+    assert capsys.readouterr().out == f"{folder}/bvlc_googlenet.caffemodel: SHA1 as published\n"
+    assert typed(monkeypatch, "alexnet", "--from", server.url, "--out", folder) == 2
+    assert f"error: {server.url}/bvlc_alexnet.caffemodel: SHA1 {SHA1}, not 9116" in capsys.readouterr().err
+    assert typed(monkeypatch, "vgg") == 2
+    assert "alexnet, googlenet" in capsys.readouterr().err

@@ -181,25 +181,34 @@ def test_dropout_of_each_process_is_its_own_and_the_same_again(root):
 # ---- stop and resume
 
 
+STOPPED = (*GOOGLENET, "--from-scratch", "--batch", "4", "--iter-size", "2", "--gpu", "0,1", "--iterations", "4")
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory, database):
+    """The folder of such a run that was not stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    status, _, err = train(*STOPPED, "--data", str(database), "--out", str(folder / "run"))
+    assert status == 0, err
+    return folder / "run"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("connect", "sent"), [("sigterm_to_parent", signal.SIGTERM), ("sigint_to_all", signal.SIGINT)])
-def test_stopped_and_resumed_run_equals_one_that_never_stopped(connect, sent, root):
+def test_stopped_and_resumed_run_equals_one_that_never_stopped(connect, sent, root, never_stopped):
     """Dropout, mirroring and crops in two processes, of two passes each: to the bit."""
-    options = (*GOOGLENET, "--from-scratch", "--batch", "4", "--iter-size", "2", "--gpu", "0,1", "--iterations", "5")
-    status, _, err = train(*options, "--out", "runs/whole")
-    assert status == 0, err
-    status, out, err = train(*options, "--out", "runs/stopped", connect=connect)
+    status, out, err = train(*STOPPED, "--out", "runs/stopped", connect=connect)
     assert status == 128 + sent, err
     assert len(err.splitlines()) == 1, err
-    assert err.startswith("stopped after iteration 3 of 5; to go on: python scripts/train.py --net googlenet")
+    assert err.startswith("stopped after iteration 3 of 4; to go on: python scripts/train.py --net googlenet")
     assert "finished" not in out
-    stopped, whole = Path("runs/stopped"), Path("runs/whole")
+    stopped = Path("runs/stopped")
     assert json.loads((stopped / "run.json").read_text())["iteration"] == snapshots.newest_whole(stopped)[0] == 3
     # Nothing was typed of the GPUs: as the run used them last.
     status, _, err = train(*GOOGLENET, "--out", "runs/stopped", "--resume")
     assert status == 0, err
-    assert np.array_equal(weights_of(stopped, 5), weights_of(whole, 5))
-    assert log(stopped) == log(whole)
+    assert np.array_equal(weights_of(stopped, 4), weights_of(never_stopped, 4))
+    assert log(stopped) == log(never_stopped)
     assert json.loads((stopped / "run.json").read_text())["gpu"] == "0,1"
     assert {path.suffix for path in stopped.iterdir()} == {".prototxt", ".json", ".csv", *snapshots.ENDINGS}
 

@@ -16,10 +16,10 @@ from scripts.evaluation import evaluation_table, metrics, paper_results, plots, 
 from scripts.evaluation.comparisons import Difference
 from scripts.evaluation.metrics import Estimate
 from scripts.evaluation.results_table import Table
+from scripts.evaluation.run_files import COLUMNS
 from scripts.experiments import claims_table, paper_tables
 from scripts.experiments.matrix import Runs, read_experiments, run_name
 from scripts.reporting.finished_run import FinishedRun
-from scripts.training.run_folder import COLUMNS
 from tests.helpers import databases, random_nets
 
 EXPERIMENTS = read_experiments()
@@ -47,6 +47,8 @@ def finished(folder: Path, arm: str, seed: int = 1, skill: float = 1.0, shuffled
             writer.writeheader()
             writer.writerows(rng.permutation(rows) if shuffled else rows)
     settings = {
+        "net": EXPERIMENTS["arms"][arm].net,
+        "data": "data/lmdb",
         "seed": seed,
         "iterations": 313,
         "batch": 64,

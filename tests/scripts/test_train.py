@@ -212,13 +212,14 @@ def test_caffe_alone_trains_from_the_runs_files(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("net", "sent"),
-    [(GOOGLENET, signal.SIGINT), (("--net", "baseline", "--batch", "3"), signal.SIGTERM)],
+    ("net", "images", "earliest", "sent"),
+    [(GOOGLENET, 4, 2, signal.SIGINT), (("--net", "baseline", "--batch", "3"), 10, 4, signal.SIGTERM)],
     ids=["googlenet", "baseline"],
 )
-def test_stopped_and_resumed_run_equals_one_that_never_stopped(net, sent, root):
+def test_stopped_and_resumed_run_equals_one_that_never_stopped(net, images, earliest, sent, root):
     """Dropout, mirroring, crops, SGD; batch norm, mean file, Adam: to the bit."""
-    options = (*net, "--epochs", "3")  # evaluated after each: every fourth or fifth iteration
+    databases.write_counts(root / "data" / "own", train=images, val=4)
+    options = (*net, "--data", "data/own", "--epochs", "3")  # evaluated after each, first after iteration `earliest`
     assert train(root, *options, "--out", "runs/whole")[0] == 0
     whole, stopped = root / "runs" / "whole", root / "runs" / "stopped"
     last = json.loads((whole / "run.json").read_text())["iterations"]
@@ -227,7 +228,7 @@ def test_stopped_and_resumed_run_equals_one_that_never_stopped(net, sent, root):
     command = err.splitlines()[-1].partition("to go on: python scripts/train.py ")[2].split()
     assert command == [*net[:2], "--out", "runs/stopped", "--resume"]
     stopped_after = json.loads((stopped / "run.json").read_text())["iteration"]
-    assert 4 <= stopped_after < last
+    assert earliest <= stopped_after < last
     status, out, err = train(root, *command)
     assert status == 0, err
     assert out.splitlines()[0] == f"runs/stopped: going on after iteration {stopped_after} of {last}"
@@ -363,17 +364,24 @@ def test_divided_batch_keeps_rate_and_length(tmp_path):
     assert solvers[0] == solvers[1]
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory, database):
+    """The weights of a GoogLeNet after its first iteration."""
+    root = tmp_path_factory.mktemp("first")
+    status, _, err = train(root, *GOOGLENET, "--iterations", "1", "--data", str(database))
+    assert status == 0, err
+    return root / "runs" / "googlenet" / "snapshot_iter_1.caffemodel"
+
+
 @pytest.mark.slow
-def test_weights_are_where_training_starts(root):
-    assert train(root, *GOOGLENET, "--iterations", "1", "--out", "runs/first")[0] == 0
-    first = root / "runs" / "first" / "snapshot_iter_1.caffemodel"
+def test_weights_are_where_training_starts(first, root):
     options = ("--net", "googlenet", "--batch", "2", "--iterations", "1", "--seed", "5")
     status, out, err = train(root, *options, "--weights", str(first))
     assert status == 0, err
     assert out.splitlines()[0] == f"{first}: fills 58 layers; at random start: none"
     one, other = (
-        inference.load_deploy("googlenet", root / "runs" / name / "snapshot_iter_1.caffemodel")
-        for name in ("first", "googlenet")
+        inference.load_deploy("googlenet", weights)
+        for weights in (first, root / "runs" / "googlenet" / "snapshot_iter_1.caffemodel")
     )
     filters = [net.params["conv1/7x7_s2"][0].data for net in (one, other)]
     assert np.corrcoef(filters[0].ravel(), filters[1].ravel())[0, 1] > 0.99
@@ -381,10 +389,9 @@ def test_weights_are_where_training_starts(root):
 
 
 @pytest.mark.slow
-def test_another_seed_gives_other_weights(root):
-    for seed in ("1", "2"):
-        assert train(root, *GOOGLENET, "--iterations", "1", "--seed", seed, "--out", f"runs/{seed}")[0] == 0
-    assert weights_after(root / "runs" / "1", 1) != weights_after(root / "runs" / "2", 1)
+def test_another_seed_gives_other_weights(first, root):
+    assert train(root, *GOOGLENET, "--iterations", "1", "--seed", "2")[0] == 0
+    assert weights_after(root / "runs" / "googlenet", 1) != first.read_bytes()
 
 
 # ---- errors
