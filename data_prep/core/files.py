@@ -16,7 +16,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -128,10 +128,15 @@ def _remove_dead(folder: Path, name: re.Pattern) -> None:
                     os.close(held)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that is never seen half written."""
+    with atomic_write(path) as working:
+        working.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, content: dict) -> None:
     """Write a JSON file that is never seen half written."""
-    with atomic_write(path) as working:
-        working.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path, keys: Mapping[str, object] = MappingProxyType({})) -> dict:
@@ -216,6 +221,23 @@ def numbers(path: Path, row: dict[str, str], **kinds: type) -> dict[str, int | f
         except (ValueError, OverflowError):
             raise InputError(f"{path}: damaged: {name} is {row[name][:40]!r}, not a number") from None
     return found
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> None:
+    """Write rows under a header as a CSV file that is never seen half written."""
+    with atomic_write(path) as working, working.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def check_space(folder: Path, needed: float) -> None:
+    """Raise InputError when the disk of `folder` has not so many bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{folder}: {needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free; free some, or give another --out"
+        )
 
 
 @contextmanager

@@ -245,7 +245,7 @@ def test_run_from_before_batches_could_be_divided_is_one_part(root):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("connect", "why"),
-    [("first_dies", "SIGKILL"), ("second_dies", "SIGKILL"), ("abort", "SIGABRT"), ("goes_wrong", "as it says above")],
+    [("first_dies", "SIGKILL"), ("second_dies", "SIGKILL"), ("abort", "SIGABRT"), ("goes_wrong", "its output above")],
 )
 def test_process_that_dies_ends_the_others_with_one_line(connect, why, root):
     options = (*GOOGLENET, "--from-scratch", "--batch", "2", "--iterations", "3", "--gpu", "0,1")
@@ -311,7 +311,7 @@ def test_nccl_id_is_whole():
 def test_gpus_that_are_not_there(typed):
     if shutil.which("nvidia-smi"):
         pytest.skip("for machines without a GPU")
-    with pytest.raises(InputError, match=f"--gpu {typed}: (this Caffe is built without CUDA|no driver for CUDA 13)"):
+    with pytest.raises(InputError, match=f"--gpu {typed}: (this Caffe is built without CUDA|NVIDIA driver missing)"):
         multi_gpu.usable(typed)
 
 
