@@ -16,7 +16,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -128,10 +128,15 @@ def _remove_dead(folder: Path, name: re.Pattern) -> None:
                     os.close(held)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that is never seen half written."""
+    with atomic_write(path) as working:
+        working.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, content: dict) -> None:
     """Write a JSON file that is never seen half written."""
-    with atomic_write(path) as working:
-        working.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path, keys: Mapping[str, object] = MappingProxyType({})) -> dict:
@@ -218,6 +223,23 @@ def numbers(path: Path, row: dict[str, str], **kinds: type) -> dict[str, int | f
     return found
 
 
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> None:
+    """Write rows under a header as a CSV file that is never seen half written."""
+    with atomic_write(path) as working, working.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def check_space(folder: Path, needed: float) -> None:
+    """Raise InputError when the disk of `folder` has not so many bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{folder}: {needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free; free some, or give another --out"
+        )
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty working folder beside `path`; rename it to `path` when the block ends without an error.
@@ -292,6 +314,21 @@ def lock(folder: Path) -> int:
     return held
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other commands from writing in a folder, made if need be; InputError when one does already."""
+    try:
+        held = lock(folder)
+    except BlockingIOError:
+        raise InputError(f"{folder}: another process is writing there; wait for it to end") from None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another place") from None
+    try:
+        yield
+    finally:
+        os.close(held)
+
+
 def lock_file(descriptor: int, path: Path) -> None:
     """Lock an open file; BlockingIOError when another process has. Without locks in the file system, warn and go on."""
     try:
@@ -333,19 +370,23 @@ def files_below(root: Path) -> list[Path]:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, at least one, by their headers as in "patient_id"; InputError otherwise.
+    """Return the rows of a CSV or .xls file, at least one, by their headers as in "patient_id"; InputError otherwise.
 
     Fields may be separated by commas, semicolons or tabs. What spreadsheets do to a table is undone: spaces about
     fields, headers of other case, whole numbers that end in .0, and decimal commas where the comma separates no fields.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a CSV file")
+    delimiter = ","
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            file.seek(0)
-            delimiter = max(DELIMITERS, key=header.count)
-            rows = list(csv.DictReader(file, restval="", strict=True, delimiter=delimiter))
+        if path.suffix.lower() == ".xls":
+            rows = _xls_rows(path)
+        else:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                header = file.readline()
+                file.seek(0)
+                delimiter = max(DELIMITERS, key=header.count)
+                rows = list(csv.DictReader(file, restval="", strict=True, delimiter=delimiter))
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a CSV file in UTF-8; in a spreadsheet, save it as CSV UTF-8") from None
     except (csv.Error, OSError) as error:
@@ -354,6 +395,19 @@ def read_table(path: Path) -> list[dict[str, str]]:
         raise InputError(f"{path}: no rows in it")
     decimal = "." if delimiter == "," else ".,"
     return [{column(key): _plain(value, decimal) for key, value in row.items() if key} for row in rows]
+
+
+def _xls_rows(path: Path) -> list[dict[str, str]]:
+    """Return the first sheet's rows by their headers; InputError when the file is none of Excel's old format."""
+    import xlrd  # few tables are of this kind
+
+    try:
+        with open(os.devnull, "w") as nothing:
+            sheet = xlrd.open_workbook(path, logfile=nothing).sheet_by_index(0)
+        header, *lines = ([str(cell.value) for cell in row] for row in sheet.get_rows())
+    except Exception as error:  # of a damaged file xlrd lets out whatever it makes of it
+        raise InputError(f"{path}: not an .xls file ({error}); save it as CSV UTF-8") from None
+    return [dict(zip(header, line, strict=True)) for line in lines if any(map(str.strip, line))]
 
 
 def column(header: str) -> str:
