@@ -1,11 +1,11 @@
-"""INbreast -> a CSV of boxes.
+"""Convert INbreast to a CSV of boxes.
 
     python data_prep/from_inbreast.py "data/INbreast Release 1.0"         # writes boxes.csv into that folder
     python data_prep/build_lmdb.py --source boxes --root "data/INbreast Release 1.0/boxes.csv"
 
 The folder is the set's own (Moreira et al., Academic Radiology 19:236, 2012):
 
-    INbreast.csv, or INbreast.xls                              a line a film
+    INbreast.csv, or INbreast.xls                              one line per film
     AllDICOMs/20586908_6c613a14b80a8591_MG_R_CC_ANON.dcm       the second part names the patient; the CSV does not
     AllXML/20586908.xml                                        an OsiriX property list of the outlines in the film
 

@@ -1,4 +1,4 @@
-"""mini-MIAS -> a CSV of boxes.
+"""Convert mini-MIAS to a CSV of boxes.
 
     python data_prep/from_mini_mias.py data/mini-mias                     # writes data/mini-mias/boxes.csv
     python data_prep/build_lmdb.py --source boxes --root data/mini-mias/boxes.csv

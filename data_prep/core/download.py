@@ -16,22 +16,23 @@ TIMEOUT = 15, 120  # seconds to connect, and without a byte before a connection 
 ATTEMPTS = 3  # each of which must bring something
 
 
-def download(url: str, path: Path, bar: bool = False, **query: str) -> None:
+def download(url: str, path: Path, most: int, bar: bool = False, **query: str) -> None:
     """Make `path` hold what the server answers; of a file that is there in part, only the rest is asked for.
 
     Where the server sends whole files only, it is all of it again. `bar` shows how far it is. Raises InputError when
-    the disk has too little room, and requests.RequestException or OSError; what has come by then stays.
+    the disk has too little room or the answer is longer than `most` bytes (what has come is then removed: a server can
+    send without end), and requests.RequestException or OSError; what has come by then stays.
     """
     for attempt in range(1, ATTEMPTS + 1):
         have = _size(path)
         try:
-            return _get(url, path, have, bar, query)
+            return _get(url, path, most, have, bar, query)
         except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
             if attempt == ATTEMPTS or _size(path) == have:
                 raise
 
 
-def _get(url: str, path: Path, have: int, bar: bool, query: dict[str, str]) -> None:
+def _get(url: str, path: Path, most: int, have: int, bar: bool, query: dict[str, str]) -> None:
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.Session() as session:  # one a download: requests does not promise that threads can share one
         for scheme in ("http://", "https://"):
@@ -56,6 +57,10 @@ def _get(url: str, path: Path, have: int, bar: bool, query: dict[str, str]) -> N
             )
             with shown, path.open("ab" if have else "wb") as file:
                 for chunk in response.iter_content(CHUNK):
+                    have += len(chunk)
+                    if have > most:
+                        path.unlink()
+                        raise InputError(f"{url}: sends more than {most:,} bytes, so not what is wanted; removed")
                     file.write(chunk)
                     shown.update(len(chunk))
 

@@ -16,7 +16,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -128,10 +128,15 @@ def _remove_dead(folder: Path, name: re.Pattern) -> None:
                     os.close(held)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that is never seen half written."""
+    with atomic_write(path) as working:
+        working.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, content: dict) -> None:
     """Write a JSON file that is never seen half written."""
-    with atomic_write(path) as working:
-        working.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path, keys: Mapping[str, object] = MappingProxyType({})) -> dict:
@@ -218,6 +223,23 @@ def numbers(path: Path, row: dict[str, str], **kinds: type) -> dict[str, int | f
     return found
 
 
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> None:
+    """Write rows under a header as a CSV file that is never seen half written."""
+    with atomic_write(path) as working, working.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def check_space(folder: Path, needed: float) -> None:
+    """Raise InputError when the disk of `folder` has not so many bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{folder}: {needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free; free some, or give another --out"
+        )
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty working folder beside `path`; rename it to `path` when the block ends without an error.
@@ -290,6 +312,21 @@ def lock(folder: Path) -> int:
         os.close(held)
         raise
     return held
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other commands from writing in a folder, made if need be; InputError when one does already."""
+    try:
+        held = lock(folder)
+    except BlockingIOError:
+        raise InputError(f"{folder}: another process is writing there; wait for it to end") from None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another place") from None
+    try:
+        yield
+    finally:
+        os.close(held)
 
 
 def lock_file(descriptor: int, path: Path) -> None:

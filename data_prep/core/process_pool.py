@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import forkserver, get_context
+from multiprocessing import forkserver, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.pool import ExceptionWithTraceback
 from queue import SimpleQueue
@@ -30,11 +30,19 @@ PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 def run_in_fresh_process(function: Callable, *arguments, initializer: Callable | None = None, initargs: tuple = ()):
     """Return a function's result from a new process, which `initializer` may prepare.
 
-    Nothing that this process has loaded or set is in it, and what the function leaves behind ends with it.
-    BrokenProcessPool when it dies.
+    Nothing that this process has loaded or set is in it, and what the function leaves behind ends with it. It ends with
+    this process too: an executor's own workers wait for work for ever. BrokenProcessPool when it dies.
     """
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer, initargs) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), _begin, (initializer, initargs)) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def _begin(initializer: Callable | None, initargs: tuple) -> None:
+    die_with_parent()
+    if not parent_process().is_alive():
+        os._exit(1)
+    if initializer:
+        initializer(*initargs)
 
 
 @contextmanager
@@ -104,9 +112,9 @@ def _start_server() -> None:
             os.environ["OPENBLAS_NUM_THREADS"] = before
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process, a child just started, when its parent ends, however it ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(sent: int = signal.SIGKILL) -> None:
+    """Have the kernel send this process, a child just started, a signal when its parent ends, however it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, sent)
 
 
 def _start_worker() -> tuple[CONTEXT.Process, Connection]:

@@ -1,4 +1,4 @@
-"""Where a result comes from: the commit of this repository and the versions of what computed it."""
+"""The provenance of a result: the command, the commit of this repository, versions and hardware."""
 
 import os
 import platform
@@ -26,6 +26,11 @@ def commit() -> str:
 def command() -> str:
     """Return the running script's command as one types it from the repository's root."""
     return shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+
+
+def made_by(*packages: str) -> dict:
+    """Return what a result says of the code that computed it: command, commit, versions of these packages."""
+    return {"command": command(), "commit": commit(), "versions": versions(*packages)}
 
 
 def hardware() -> dict[str, str | int]:

@@ -1,4 +1,4 @@
-"""What the converters of published sets share: their command line, and the CSV of boxes that they write."""
+"""The command line that the converters of published sets share, and the CSV of boxes that they write."""
 
 import argparse
 import csv

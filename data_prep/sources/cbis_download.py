@@ -1,6 +1,5 @@
 """Download of CBIS-DDSM's masses: which series there are, what is missing, and how it comes."""
 
-import os
 import re
 import shutil
 from collections import defaultdict
@@ -13,7 +12,7 @@ from tqdm import tqdm
 
 from data_prep.core.download import download
 from data_prep.core.errors import InputError
-from data_prep.core.files import UNFINISHED, lock, make_empty
+from data_prep.core.files import LARGEST_TEXT, UNFINISHED, locked, make_empty
 from data_prep.sources import idc_client, nbia_client
 from data_prep.sources.cbis_ddsm import NAME
 from data_prep.sources.nbia_client import Series
@@ -93,19 +92,13 @@ def of_first_patients(masses: list[Series], films: int) -> list[Series]:
 @contextmanager
 def working_folder(out: Path) -> Iterator[Path]:
     """Yield OUT/unfinished, empty at first and removed at the end; InputError when another process has it."""
-    try:
-        held = lock(out)
-    except BlockingIOError:
-        raise InputError(f"{out}: another process is fetching into it; wait for it to end") from None
     working = out / UNFINISHED
-    try:
+    with locked(out):
         make_empty(working)
         try:
             yield working
         finally:
             shutil.rmtree(working, ignore_errors=True)
-    finally:
-        os.close(held)
 
 
 def fetch_table(url: str, path: Path, working: Path) -> None:
@@ -113,7 +106,7 @@ def fetch_table(url: str, path: Path, working: Path) -> None:
     if path.exists():
         return
     try:
-        download(url, working)
+        download(url, working, LARGEST_TEXT)
         with working.open("rb") as file:
             problem = "" if b"patient_id" in file.readline() else "not the CSV of that name"
     except requests.RequestException as error:

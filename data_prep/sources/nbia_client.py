@@ -30,6 +30,8 @@ from data_prep.core.errors import InputError, one_line
 UID = re.compile(r"\d+(\.\d+)+")
 IMAGE, SUMS, LICENCE = re.compile(r"[\w-]+\.dcm"), "md5hashes.csv", "LICENSE"
 THREADS = 4
+MOST_LISTED = 1 << 28  # bytes of a list of series
+SLACK = 1 << 20  # bytes of what a zip holds besides images
 
 
 class Series(NamedTuple):
@@ -49,7 +51,7 @@ def list_series(base: str, collection: str, path: Path) -> list[Series]:
     is no such list, and what download() raises.
     """
     url = f"{base}/getSeries"
-    download(url, path, Collection=collection, format="json")
+    download(url, path, MOST_LISTED, Collection=collection, format="json")
     try:
         found = {
             Series(one["SeriesInstanceUID"], str(one["PatientID"]), int(one["ImageCount"]), int(one["FileSize"]))
@@ -90,8 +92,9 @@ def fetch_series(series: Series, base: str, out: Path, working: Path) -> None:
         with TemporaryDirectory(dir=working) as folder:
             archive, images = Path(folder, "zip"), Path(folder, "images")
             try:
-                download(f"{base}/getImageWithMD5Hash", archive, SeriesInstanceUID=series.uid)
-                unpack(archive, images, series.images)
+                most = 2 * series.size + SLACK
+                download(f"{base}/getImageWithMD5Hash", archive, most, SeriesInstanceUID=series.uid)
+                unpack(archive, images, series.images, most)
                 images.rename(out / series.uid)
                 return
             except InputError:
@@ -99,11 +102,16 @@ def fetch_series(series: Series, base: str, out: Path, working: Path) -> None:
                     raise
 
 
-def unpack(archive: Path, folder: Path, count: int) -> None:
-    """Write a series' images, and its licence if any, from a zip to a new folder; InputError unless all is right."""
+def unpack(archive: Path, folder: Path, count: int, most: int) -> None:
+    """Write a series' images, and its licence if any, from a zip to a new folder; InputError unless all is right.
+
+    That is: `count` images, and no more than `most` bytes.
+    """
     with archive.open("rb") as file:
         try:
             zipped = zipfile.ZipFile(file)
+            if sum(each.file_size for each in zipped.infolist()) > most:
+                raise InputError(f"the zip would become larger than {most:,} bytes")
             names = checked(zipped, count)
         except InputError:
             raise

@@ -13,7 +13,7 @@ import requests
 
 from data_prep.core.download import download
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write
+from data_prep.core.files import atomic_write, locked
 from scripts.nets.caffemodel import read_weights
 from scripts.nets.onnx_weights import to_caffemodel
 
@@ -53,6 +53,7 @@ FILES = {
     },
 }
 """The files of each net, and the servers of each, in the order in which they are tried."""
+MOST_BYTES = 1 << 28  # the largest of them is of 244 MB
 CONVERTED = "converted from ONNX of SHA-256 "
 
 
@@ -62,8 +63,11 @@ def fetch(net: str, folder: Path, base: str = "") -> str:
     With `base`, a folder on the web, either file is looked for there alone. Raises InputError when none can be had.
     """
     path = folder / f"bvlc_{net}.caffemodel"
-    if path.exists():
-        return known(path, net)
+    with locked(folder):
+        return known(path, net) if path.exists() else _fetch(net, path, base)
+
+
+def _fetch(net: str, path: Path, base: str) -> str:
     problems = []
     for file, servers in FILES[net].items():
         for url in [f"{base}/{Path(file.path).name}"] if base else [f"{server}/{file.path}" for server in servers]:
@@ -109,7 +113,7 @@ def _fetch_from(url: str, file: File, net: str, path: Path) -> str:
     part = path.with_name(f"{Path(file.path).name}.part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        download(url, part, bar=True)
+        download(url, part, MOST_BYTES, bar=True)
     except requests.HTTPError as error:
         raise InputError(f"{url}: {error.response.status_code} {error.response.reason}") from None
     except requests.RequestException as error:

@@ -202,7 +202,7 @@ def test_two_at_once_are_refused(server, out):
     with started(server, out) as process:
         wait_for(lambda: server.asked)
         status, _, stderr = fetch(server, out)
-        assert (status, stderr) == (2, f"error: {out}: another process is fetching into it; wait for it to end\n")
+        assert (status, stderr) == (2, f"error: {out}: another process is writing there; wait for it to end\n")
         server.go.release(1000)
         process.communicate(timeout=30)
     assert process.returncode == 0
@@ -235,7 +235,7 @@ def test_a_wrong_zip_makes_no_folder(kind, tmp_path):
     archive = tmp_path / "zip"
     archive.write_bytes(wrong)
     with pytest.raises(InputError) as error:
-        nbia_client.unpack(archive, tmp_path / "images", 1)
+        nbia_client.unpack(archive, tmp_path / "images", 1, 1 << 30)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "up.dcm").exists()

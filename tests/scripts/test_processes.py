@@ -1,0 +1,46 @@
+"""Processes of our own end with the one that began them, however that ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.helpers.databases import ROOT
+
+FRESH = "import time\nfrom data_prep.core.process_pool import run_in_fresh_process as run\nrun(time.sleep, 600)"
+STEP = "from scripts.experiments.command_runner import python\npython('-c', 'import time; time.sleep(600)')"
+LOGGED = STEP[:-1] + ", log=__import__('pathlib').Path('log'))"
+
+
+@pytest.mark.parametrize("code", [FRESH, STEP, LOGGED], ids=["fresh process", "step", "logged step"])
+def test_no_process_outlives_the_one_that_began_it(tmp_path, code):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not any("-c" in child.cmdline() for child in psutil.Process(process.pid).children(recursive=True)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1)  # so that the child is under way
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while any(of_session(process.pid)):
+        assert time.monotonic() < deadline, [child.cmdline() for child in of_session(process.pid)]
+        time.sleep(0.05)
+
+
+def of_session(session: int) -> list[psutil.Process]:
+    """The processes of a session that are no zombies."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, of, *_ = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(of) == session and state != "Z":
+            found.append(psutil.Process(int(path.parent.name)))
+    return found
