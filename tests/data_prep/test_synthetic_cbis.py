@@ -11,7 +11,6 @@ import pytest
 
 from data_prep.database import manifest
 from data_prep.sources import cbis_ddsm, ddsm
-from data_prep.synthesis import ddsm_set
 from tests.helpers import cbis_copies, idc_server, synthetic_cbis
 from tests.helpers.servers import serving
 
@@ -29,20 +28,14 @@ def run(script: str, *args) -> str:
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("films") / "ddsm"
-    ddsm_set.ensure(folder, patients=48, resolution=400)
+def archive(synthetic_films, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("archive") / "cbis"
+    synthetic_cbis.make(synthetic_films, folder)
     return folder
 
 
-@pytest.fixture(scope="module")
-def archive(films) -> Path:
-    synthetic_cbis.make(films, films.parent / "cbis")
-    return films.parent / "cbis"
-
-
-def test_masses_and_films_are_those_of_the_case_folders(films, archive):
-    theirs = [mass for mass in ddsm.masses(films) if not mass.reason]
+def test_masses_and_films_are_those_of_the_case_folders(synthetic_films, archive):
+    theirs = [mass for mass in ddsm.masses(synthetic_films) if not mass.reason]
     ours = cbis_ddsm.masses(archive)
     assert len(ours) == len(theirs)
     by_box = {(mass.film.width, mass.film.height, mass.view, mass.box): mass for mass in theirs}
@@ -56,8 +49,8 @@ def test_masses_and_films_are_those_of_the_case_folders(films, archive):
         assert np.abs(difference).max() <= 1
 
 
-def test_every_habit_of_the_archive_occurs_and_only_the_wrong_aspect_costs_masses(films, archive):
-    jobs = synthetic_cbis.film_jobs([mass for mass in ddsm.masses(films) if not mass.reason])
+def test_every_habit_of_the_archive_occurs_and_only_the_wrong_aspect_costs_masses(synthetic_films, archive):
+    jobs = synthetic_cbis.film_jobs([mass for mass in ddsm.masses(synthetic_films) if not mass.reason])
     assert {habit for job in jobs for habit in job.habits} == set(synthetic_cbis.HABITS)
     assert {job.layout for job in jobs} == set(synthetic_cbis.LAYOUTS)
     reasons = [mass.reason for mass in cbis_ddsm.masses(archive) if mass.reason]
