@@ -25,7 +25,7 @@ from pathlib import Path
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError, natural, run
-from data_prep.core.files import atomic_folder, check_absent
+from data_prep.core.files import atomic_folder, check_absent, pasted
 from data_prep.core.process_pool import worker_pool
 from data_prep.core.records import Mass
 from data_prep.database import build_summary, context_crops, lmdb_io, lmdb_writer, manifest
@@ -46,7 +46,7 @@ def main() -> None:
         with atomic_folder(args.out) as folder:
             table, account = build(folder, masses, args, pool)
     print(build_summary.render(table, account))
-    print(f"{args.out}: finished; next: python scripts/train.py --net baseline --data {args.out}")
+    print(f"{args.out}: finished; next: python scripts/train.py --net baseline --data {pasted(args.out)}")
 
 
 def parse_args() -> argparse.Namespace:
@@ -134,7 +134,7 @@ def build(
             shutil.rmtree(folder / name)
     lmdb_io.write_mean(folder / lmdb_io.MEAN, written.mean)
     write_split(folder / "split.csv", split)
-    manifest.write_csv(folder, masses, split)
+    manifest.write_csv(folder, masses, split, args.root if args.root.is_dir() else args.root.parent)
     table = build_summary.counts(used, split, {name: len(written.fingerprints[name]) for name in SPLITS})
     account = build_summary.account(masses)
     found = {
@@ -161,10 +161,10 @@ def describe(args: argparse.Namespace, recipe: context_crops.Recipe) -> dict:
     return {
         # made films are never passed off as real ones, however they are named
         "source": "synthetic" if is_made(args.source, args.root) else args.source,
-        "root": str(args.root),
+        "root": provenance.public(args.root),
         **recipe._asdict(),
         "callback_only": args.callback_only,
-        "split": str(args.split) if args.split else "official" if args.official_split else "made by seed",
+        "split": provenance.public(args.split) if args.split else "official" if args.official_split else "made by seed",
         "commit": provenance.commit(),
         "versions": provenance.versions("numpy", "opencv-python-headless", "lmdb"),
     }

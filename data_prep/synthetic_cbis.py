@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep.core.errors import run
-from data_prep.core.files import atomic_folder
+from data_prep.core.files import atomic_folder, pasted
 from data_prep.core.process_pool import worker_pool
 from data_prep.sources import ddsm
 from data_prep.synthesis import ddsm_set
@@ -38,7 +38,7 @@ def main() -> None:
         for official in ("Training", "Test"):
             write_csv(folder, official, [row for row in rows if f"Mass-{official}" in row["image file path"]])
         (folder / "README.txt").write_text(README)
-    print(f"{args.out}: finished; next: python data_prep/build_lmdb.py --source cbis --root {args.out}")
+    print(f"{args.out}: finished; next: python data_prep/build_lmdb.py --source cbis --root {pasted(args.out)}")
 
 
 if __name__ == "__main__":

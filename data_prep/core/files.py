@@ -252,10 +252,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         os.close(held)
 
 
+def pasted(path: Path | str) -> str:
+    """Return a path as one can paste it into a command, whatever its name."""
+    raw = os.fsencode(f"./{path}" if str(path).startswith("-") else path)
+    try:
+        return shlex.quote(raw.decode())
+    except UnicodeDecodeError:
+        return (
+            "$'" + "".join(chr(byte) if chr(byte).isalnum() and byte < 128 else f"\\x{byte:02x}" for byte in raw) + "'"
+        )
+
+
 def check_absent(path: Path) -> None:
     """Raise InputError where something has this name, be it a link that leads nowhere."""
     if os.path.lexists(path):
-        raise InputError(f"{path}: exists already; remove it (rm -r {shlex.quote(str(path))}) or choose another name")
+        raise InputError(f"{path}: exists already; remove it (rm -r {pasted(path)}) or choose another name")
 
 
 def make_empty(folder: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write
+from data_prep.core.files import atomic_write, pasted
 
 Row = dict[str, object]
 """Columns of data_prep/sources/csv_boxes.py; `image` is a Path that can be opened from here."""
@@ -34,7 +34,7 @@ def convert(read: Callable[[Path], tuple[list[Row], LeftOut]], description: str)
     write_boxes(out, rows)
     patients = len({row["patient_id"] for row in rows})
     print(f"{out}: {len(rows)} masses of {patients} patients")
-    print(f"next: python data_prep/build_lmdb.py --source boxes --root {out}")
+    print(f"next: python data_prep/build_lmdb.py --source boxes --root {pasted(out)}")
 
 
 def write_boxes(path: Path, rows: list[Row]) -> None:

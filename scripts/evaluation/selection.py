@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError
+from data_prep.core.provenance import public
 from data_prep.database import lmdb_io, manifest
 from data_prep.database.split import SPLITS
 from scripts.evaluation import run_files
@@ -162,9 +163,9 @@ def describe(chosen: EvaluationTarget) -> dict:
     """Return what a result says of the weights and the data that it is of."""
     return {
         "net": chosen.net,
-        "weights": str(chosen.weights),
+        "weights": public(chosen.weights),
         "weights_sha256": caffemodel.sha256_of(chosen.weights),
-        "data": str(chosen.data),
+        "data": public(chosen.data),
         "data_digest": chosen.manifest["digest"],
         "source": chosen.manifest["source"],
         "context": chosen.manifest["context"],

@@ -38,7 +38,10 @@ def summarise(chosen: selection.EvaluationTarget, rows: list[dict]) -> dict:
 def write(out: Path, summary: dict, rows: list[dict]) -> None:
     """Write everything to `out`; metrics.json comes last, and is absent while the others are replaced."""
     (out / "metrics.json").unlink(missing_ok=True)
-    with atomic_write(out / "predictions.csv") as path, path.open("w", newline="") as file:
+    with (
+        atomic_write(out / "predictions.csv") as path,
+        path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -93,7 +93,10 @@ def write(out: Path, rows: list[dict], sheets: dict[str, np.ndarray]) -> None:
     for name, pixels in sheets.items():
         with atomic_write(out / f"{name}.webp") as path:
             Image.fromarray(pixels).save(path, "WEBP", quality=SHEETS[name], method=6)
-    with atomic_write(out / INDEX) as path, path.open("w", newline="") as file:
+    with (
+        atomic_write(out / INDEX) as path,
+        path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
