@@ -16,7 +16,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -205,6 +205,17 @@ def read_rows(path: Path, columns: Collection[str], errors: str = "strict") -> l
     return rows
 
 
+def write_rows(path: Path, columns: Collection[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write a table; what is no text in any encoding, such as some file names, is escaped."""
+    with (
+        atomic_write(path) as working,
+        working.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def numbers(path: Path, row: dict[str, str], **kinds: type) -> dict[str, int | float]:
     """Return some fields of a table's row as int or float; InputError where one is no such number, or not finite."""
     found = {}
@@ -258,9 +269,7 @@ def pasted(path: Path | str) -> str:
     try:
         return shlex.quote(raw.decode())
     except UnicodeDecodeError:
-        return (
-            "$'" + "".join(chr(byte) if chr(byte).isalnum() and byte < 128 else f"\\x{byte:02x}" for byte in raw) + "'"
-        )
+        return "$'" + "".join(f"\\x{byte:02x}" for byte in raw) + "'"
 
 
 def check_absent(path: Path) -> None:

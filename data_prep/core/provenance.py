@@ -24,7 +24,7 @@ def commit() -> str:
 
 
 def command() -> str:
-    """Return the running script's command as one types it from the repository's root, its paths as public() has them."""
+    """Return the running script's command as one types it from the repository's root, paths as public() has them."""
     return shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *map(_public_word, sys.argv[1:])])
 
 

@@ -41,11 +41,8 @@ def write_csv(folder: Path, masses: Iterable[Mass], split: dict[str, str], root:
         writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for mass in masses:
-            row = vars(mass) | {
-                "film": os.path.relpath(mass.film.path, root),
-                "reason": mass.reason.replace(f"{root}/", ""),
-            }
-            row["split"] = "" if mass.reason else split[mass.patient]
+            row = vars(mass) | {"film": os.path.relpath(mass.film.path, root)}
+            row |= {"reason": mass.reason.replace(f"{root}/", ""), "split": "" if mass.reason else split[mass.patient]}
             row |= {"film_width": mass.film.width, "film_height": mass.film.height}
             if mass.box:
                 row |= {name: f"{getattr(mass.box, name):.1f}" for name in CORNERS}

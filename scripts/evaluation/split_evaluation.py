@@ -1,12 +1,11 @@
 """Evaluation of a net on a split: the summary with intervals, the tables and figures that eval.py writes."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
 from data_prep.core import provenance
-from data_prep.core.files import atomic_write, write_json
+from data_prep.core.files import atomic_write, write_json, write_rows
 from scripts.evaluation import evaluation_table, metrics, plots, selection
 from scripts.evaluation.predictions import FIELDS
 
@@ -38,13 +37,7 @@ def summarise(chosen: selection.EvaluationTarget, rows: list[dict]) -> dict:
 def write(out: Path, summary: dict, rows: list[dict]) -> None:
     """Write everything to `out`; metrics.json comes last, and is absent while the others are replaced."""
     (out / "metrics.json").unlink(missing_ok=True)
-    with (
-        atomic_write(out / "predictions.csv") as path,
-        path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-    ):
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(out / "predictions.csv", FIELDS, rows)
     draw(out, summary, rows)
     heading = evaluation_table.heading(summary["net"], summary["split"], summary["source"])
     with atomic_write(out / "metrics.md") as path:

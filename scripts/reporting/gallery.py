@@ -1,6 +1,5 @@
 """Galleries of a whole split: a sheet of crops, a sheet of saliency maps, and their index."""
 
-import csv
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError, one_line
-from data_prep.core.files import atomic_write, check_regular, numbers, read_rows
+from data_prep.core.files import atomic_write, check_regular, numbers, read_rows, write_rows
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import plots, selection
 from scripts.evaluation.saliency_maps import explain
@@ -93,13 +92,7 @@ def write(out: Path, rows: list[dict], sheets: dict[str, np.ndarray]) -> None:
     for name, pixels in sheets.items():
         with atomic_write(out / f"{name}.webp") as path:
             Image.fromarray(pixels).save(path, "WEBP", quality=SHEETS[name], method=6)
-    with (
-        atomic_write(out / INDEX) as path,
-        path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-    ):
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(out / INDEX, FIELDS, rows)
 
 
 def read(folder: Path) -> list[dict]:

@@ -1,7 +1,6 @@
 """The report: finished runs on one HTML page and in one Markdown file."""
 
 import base64
-import csv
 import io
 import os
 import shutil
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from data_prep.core.files import atomic_write, read_rows, write_json
+from data_prep.core.files import atomic_write, read_rows, write_json, write_rows
 from data_prep.core.provenance import public
 from data_prep.database import build_summary, lmdb_io, manifest
 from scripts.evaluation import curves, evaluation_table, metrics, paper_results, plots, predictions, run_files
@@ -52,8 +51,8 @@ def write_page(
 
     `runs` are report_run.read's, at least one. `tables` have a title, a header, rows of texts (or texts(), which
     returns them) and notes, and perhaps a line `about` their data and the `name` of a CSV file in `out`; `figures` are
-    captions and paths of images; `text` is a discussion, as prose.blocks takes it. With `anonymous` numbers stand in for
-    patients and masses; None: where the films are a user's own.
+    captions and paths of images; `text` is a discussion, as prose.blocks takes it. With `anonymous` numbers stand in
+    for patients and masses; None: where the films are a user's own.
     """
     if anonymous is None:
         anonymous = any(each.scores["source"] == "boxes" for each in runs)
@@ -94,13 +93,11 @@ def copy_files(each: FinishedRun, out: Path, called: dict[str, str]) -> None:
     if called:
         write_json(out / "metrics.json", each.scores | {"doubts": []})  # they name patients
         path = each.folder / "eval_test" / "predictions.csv"
-        rows = read_rows(path, predictions.FIELDS)
-        with atomic_write(out / path.name) as working, working.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, predictions.FIELDS, lineterminator="\n")
-            writer.writeheader()
-            for row in rows:
-                names = {name: called[row[name]] for name in ("mass_id", "patient")}
-                writer.writerow(row | names | {"film": ""})
+        rows = [
+            row | {name: called[row[name]] for name in ("mass_id", "patient")} | {"film": ""}
+            for row in read_rows(path, predictions.FIELDS)
+        ]
+        write_rows(out / path.name, predictions.FIELDS, rows)
     with atomic_write(out / "curves.png") as path:
         plots.curves(each.title, each.log).savefig(path)
 
