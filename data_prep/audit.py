@@ -3,7 +3,7 @@
     python data_prep/audit.py                              # data/lmdb
     python data_prep/audit.py data/lmdb data/small         # each by itself, and that they share one split
 
-Every LMDB is opened and every record decoded again. One line a check, with what it claims: "ok", or "FAILED" and the
+Every LMDB is opened and every record decoded again. One line per check, with its claim: "ok", or "FAILED" and the
 keys that offend. Exit status: 0 when all checks pass, 1 when any fails, 2 when there is nothing to check. The checks
 are in data_prep/auditing/checks.py, how images are compared in data_prep/auditing/near_duplicates.py.
 """

@@ -1,10 +1,11 @@
-"""mini-MIAS -> a CSV of boxes.
+"""Convert mini-MIAS to a CSV of boxes.
 
     python data_prep/from_mini_mias.py data/mini-mias                     # writes data/mini-mias/boxes.csv
     python data_prep/build_lmdb.py --source boxes --root data/mini-mias/boxes.csv
 
-The folder holds `Info.txt` and, anywhere in it, the 322 films `mdb001.pgm` ... of 1024 x 1024 pixels (Suckling et al.,
-1994; peipa.essex.ac.uk/info/mias.html). A line of Info.txt is one abnormality, or a normal film:
+The folder holds `Info.txt` and, anywhere in it, the 322 films `mdb001.pgm` ... of 1024 x 1024 pixels, or copies of them
+of another kind or size (Suckling et al., 1994; peipa.essex.ac.uk/info/mias.html). A line of Info.txt is one
+abnormality, or a normal film:
 
     mdb001 G CIRC B 535 425 197      film, tissue, class, severity, centre x and y, radius, in pixels
     mdb003 D NORM
@@ -15,13 +16,13 @@ right breast and the even number after it the left; all are MLO views. They were
 200, so that their own size is 4096 x 4096.
 """
 
+import argparse
 import re
 import sys
 from collections import defaultdict
-from pathlib import Path
 
 from data_prep.core.errors import run
-from data_prep.sources.box_csv import LeftOut, Row, convert, find
+from data_prep.sources.box_csv import LeftOut, Row, convert, find, images_below, in_image, parser_of
 
 SIDE = 1024  # pixels, of every film
 SHRUNK = 4  # 200 microns over 50
@@ -31,10 +32,10 @@ MARGINS = {"CIRC": "CIRCUMSCRIBED", "SPIC": "SPICULATED", "MISC": "ILL_DEFINED"}
 OTHERS = {"NORM": "normal films", "CALC": "calcifications", "ARCH": "architectural distortions", "ASYM": "asymmetries"}
 
 
-def read(root: Path) -> tuple[list[Row], LeftOut]:
+def read(args: argparse.Namespace) -> tuple[list[Row], LeftOut]:
     """Return a row for each mass of the set, and everything else by reason."""
-    info = find(root, "Info.txt")
-    films = {path.stem.lower(): path for path in sorted(root.rglob("*.pgm"))}
+    info = find(args.root, "Info.txt")
+    films = images_below(args.root)
     rows: list[Row] = []
     left_out: LeftOut = defaultdict(list)
     # other lines describe the file
@@ -46,15 +47,14 @@ def read(root: Path) -> tuple[list[Row], LeftOut]:
             left_out["masses without a circle"].append(film)
         else:
             x, y, radius = map(int, circle)
+            image = films.get(film, info.with_name(f"{film}.pgm"))
+            box = (x - radius, SIDE - y - radius, 2 * radius, 2 * radius)
             rows.append(
                 {
-                    "image": films.get(film, info.with_name(f"{film}.pgm")),
+                    "image": image,
                     "patient_id": f"mias{(int(number) + 1) // 2:03}",
                     "pathology": PATHOLOGY.get(severity, "UNPROVEN"),
-                    "x": x - radius,
-                    "y": SIDE - y - radius,
-                    "width": 2 * radius,
-                    "height": 2 * radius,
+                    **in_image(box, SIDE, SIDE, image),
                     "side": "RIGHT" if int(number) % 2 else "LEFT",
                     "view": "MLO",
                     "film_width": SIDE * SHRUNK,
@@ -66,7 +66,7 @@ def read(root: Path) -> tuple[list[Row], LeftOut]:
 
 
 def main() -> None:
-    convert(read, __doc__)
+    convert(read, parser_of(__doc__))
 
 
 if __name__ == "__main__":

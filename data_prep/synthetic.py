@@ -7,7 +7,7 @@
 For a machine without DDSM, and for tests. Every case has the CC and the MLO film of one breast, most with one mass seen
 in both. All four scanner calibrations of DDSM occur. The pictures come from random numbers alone (breast_phantom.py,
 lesions.py): what a net reaches on them says nothing about real mammograms. The same arguments make the same bytes,
-whatever the number of workers. A folder that holds the very set asked for is left as it is.
+whatever the number of workers. A folder that holds the set asked for is left as it is.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=DEFAULTS["patients"], help="default: 120")
     parser.add_argument("--seed", type=int, default=DEFAULTS["seed"], help="default: 1")
     parser.add_argument(
-        "--resolution", type=float, default=DEFAULTS["resolution"], help="microns a pixel (default: 100)"
+        "--resolution", type=float, default=DEFAULTS["resolution"], help="microns per pixel (default: 100)"
     )
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: cores)")
     args = parser.parse_args()

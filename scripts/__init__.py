@@ -1,1 +1,1 @@
-"""Drivers, and what they share: train, evaluate, explain, report."""
+"""Commands on top (train, evaluate, explain, report), and the rooms that they share."""

@@ -1,4 +1,4 @@
-"""Use a trained net on a film: how likely is the marked mass malignant, and what in the picture moves the answer.
+"""Classify the marked masses of a film with a trained net, and show which pixels its answer is sensitive to.
 
     python scripts/classify.py film.png --box 410,622,180,150        # x, y, width, height in the image's pixels
     python scripts/classify.py film.dcm --mask mask.png --run runs/googlenet

@@ -1,10 +1,10 @@
-"""The paper's whole procedure on the embedded synthetic set, in minutes: `make demo`.
+"""Run the paper's whole procedure on the embedded synthetic set, in minutes: `make demo`.
 
     python scripts/demo.py                  # films, databases, three nets, test figures, saliency maps, one page
     python scripts/demo.py --patients 40 --iterations 2 --out /somewhere   # smaller
 
 Runs the commands that a user would type, and prints each. The films (data/synthetic) are kept from one time to the
-next; the database (data/demo), the runs (runs/demo) and the page (results/demo) are made anew, so that every number
+next; the database (data/demo), the runs (runs/demo) and the page (results/demo) are made again, so that every number
 on the page was measured in this run. Folders of these names that the demo did not make are left alone, with an error.
 
 The nets are trained briefly and from random weights: enough to see them learn or not, far from the paper's 30 epochs.

@@ -4,7 +4,7 @@
     python scripts/eval.py --run runs/googlenet
     python scripts/eval.py --weights runs/alexnet_iter_5000.caffemodel --data data/lmdb --split val
 
-Writes to runs/NAME/eval_<split>/: predictions.csv (a row a record), metrics.json, metrics.md, confusion.png,
+Writes to runs/NAME/eval_<split>/: predictions.csv (one row per record), metrics.json, metrics.md, confusion.png,
 and roc.png and pr.png where both classes are present. A mass is called malignant from probability 0.5 on;
 intervals resample patients (scripts/evaluation/metrics.py).
 """
@@ -21,11 +21,11 @@ from scripts.nets import device
 def main() -> None:
     """Choose, predict, judge, write, print."""
     args = selection.parser(__doc__, split="test").parse_args()
-    chosen = selection.choose_target(args)
-    out = selection.out_folder(chosen, args.out, "eval")
+    target = selection.choose_target(args)
+    out = selection.out_folder(target, args.out, "eval")
     device.set_mode(args.gpu)
-    rows = list(predict_split(chosen))
-    summary = summarise(chosen, rows)
+    rows = list(predict_split(target))
+    summary = summarise(target, rows)
     write(out, summary, rows)
     print(f"\n{evaluation_table.render(summary)}\n{out}: predictions.csv, metrics.json, metrics.md, figures")
 

@@ -8,8 +8,8 @@
 
 Each of the three nets, with the same weights and images on the CPU and on the GPU: a pass forward and backward, in
 training and as deployed, and the solver's changes of the weights; then the time of a training iteration, and Caffe's
-own unit tests. The report is written anew after each part; a part in which Caffe aborts the process is told of, and the
-others still run. Files of up to 2 GB come and go in the folder for temporary files.
+own unit tests. The report is written again after each part. Where Caffe aborts the process in a part, the report
+says so, and the other parts still run. Temporary files take up to 2 GB.
 """
 
 import argparse

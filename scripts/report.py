@@ -1,9 +1,9 @@
-"""One page from finished runs: the answer beside the paper's, the evidence, and where each number comes from.
+"""Make one page of finished runs: the answer beside the paper's, the evidence, and where each number comes from.
 
     python scripts/report.py runs/baseline runs/alexnet runs/googlenet --out results/mine
 
 Each run must have been trained (scripts/train.py), evaluated (eval.py), explained (saliency.py) and pictured
-(gallery.py). Writes to --out: report.html, one file that needs no other; README.md, the same in short; and a folder a
+(gallery.py). Writes to --out: report.html, one file that needs no other; README.md, the same in short; and a folder per
 run with its log, predictions, metrics and figures. What the page computes itself, such as the bands of the ROC curves,
 it computes from these predictions.
 """

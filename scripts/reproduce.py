@@ -1,4 +1,4 @@
-"""The paper, experiment by experiment: every table and figure from one command.
+"""Reproduce the paper, experiment by experiment: every table and figure from one command.
 
     python scripts/reproduce.py --dry-run                        # the plan, and how long it takes on this machine
     python scripts/reproduce.py                                  # all of it, on data/ddsm, data/cbis or synthetic films
@@ -6,9 +6,9 @@
     python scripts/reproduce.py --data cbis --budget paper --gpu 0
     python scripts/reproduce.py --data ../my/masses.csv          # own films (build_lmdb.py --help)
 
-What is trained is in scripts/experiments.toml: the arms, which of them each table and figure shows, and the budgets.
-Every step is a command of its own, shown as it is run, with its output kept in runs/reproduce. Ctrl-C stops after a
-snapshot; the same command goes on from there, and does nothing twice. Writes the tables, figures and the page to
+scripts/experiments.toml lists the experiments (arms), which of them each table and figure shows, and the budgets. Every
+step is a command of its own, shown as it is run, with its output kept in runs/reproduce. Ctrl-C stops after a snapshot;
+the same command goes on from there, and does nothing twice. Writes the tables, figures and the page to
 results/DATA/BUDGET. A discussion.md that lies there becomes part of the page.
 """
 
@@ -27,9 +27,9 @@ def main() -> None:
     content = matrix.read_experiments(args.experiments)
     if args.budget not in content["budgets"]:
         raise InputError(f"--budget {args.budget}: {args.experiments} has {', '.join(content['budgets'])}")
-    data, budget = plan.parse_data(args.data or default_data()), content["budgets"][args.budget]
-    arms = chosen(content, args.table, args.figure)
-    steps = plan.make(arms, data, args.budget, budget, args.gpu, content["tables"]["3"])
+    data, budget = plan.parse_data(args.data or registry.default_source()), content["budgets"][args.budget]
+    experiments = chosen(content, args.table, args.figure)
+    steps = plan.make(experiments, data, args.budget, budget, args.gpu, content["tables"]["3"])
     show(steps, data, args)
     if args.dry_run:
         return
@@ -56,13 +56,8 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def default_data() -> str:
-    """Return the real set whose folder is there, else the synthetic one, as build_lmdb.py does."""
-    return next((name for name in ("ddsm", "cbis") if registry.DEFAULT_ROOT[name].is_dir()), "synthetic")
-
-
 def chosen(content: dict, tables: list[int] | None, figures: list[int] | None) -> list[matrix.Experiment]:
-    """Return the arms of the tables and figures asked for, or all, each once."""
+    """Return the experiments of the tables and figures asked for, or all, each once."""
     wanted = [content["tables"][str(number)] for number in tables or ()]
     wanted += [content["figures"][str(number)] for number in figures or ()]
     names = dict.fromkeys(name for names in wanted for name in names) if tables or figures else content["arms"]

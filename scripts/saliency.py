@@ -19,9 +19,10 @@ import numpy as np
 
 from data_prep.core.errors import InputError, run
 from data_prep.core.files import atomic_write
+from data_prep.core.records import CLASSES
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import evaluation_table, plots, saliency_zones, selection
-from scripts.evaluation.saliency_maps import CLASSES, explain
+from scripts.evaluation.saliency_maps import explain
 from scripts.nets import device, inference
 
 MOST = 20  # masses in a figure, and in one pass through the net
@@ -30,21 +31,21 @@ MOST = 20  # masses in a figure, and in one pass through the net
 def main() -> None:
     """Choose, explain, write."""
     args = parse_args()
-    chosen = selection.choose_target(args)
-    out = selection.out_folder(chosen, args.out, "saliency")
+    target = selection.choose_target(args)
+    out = selection.out_folder(target, args.out, "saliency")
     device.set_mode(args.gpu)
-    records = pick(chosen, args.masses, args.count)
+    records = pick(target, args.masses, args.count)
     images = np.stack([record.image for record in records])
-    net = inference.load_deploy(chosen.net, chosen.weights, len(images))
-    found = explain(net, inference.preprocess(chosen.net, images, chosen.mean_folder), args.of_class)
-    selection.check_numbers(chosen, found["scores"])
+    net = inference.load_deploy(target.net, target.weights, len(images))
+    found = explain(net, inference.preprocess(target.net, images, target.mean_folder), args.of_class)
+    selection.check_numbers(target, found["scores"])
     found["keys"] = np.array([record.key for record in records])
     found["labels"] = np.array([record.label for record in records])
     size = found["maps"].shape[-1]
     found["images"] = inference.centre_crop(images, size)
-    corners = saliency_zones.box_corners(found["keys"].tolist(), manifest.read_csv(chosen.data), chosen.manifest, size)
+    corners = saliency_zones.box_corners(found["keys"].tolist(), manifest.read_csv(target.data), target.manifest, size)
     found["boxes"] = np.hstack([corners.min(axis=1), corners.max(axis=1)])
-    write(out, chosen, found, corners)
+    write(out, target, found, corners)
     print(f"{out}: saliency.png, saliency.npz")
 
 
@@ -64,7 +65,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def pick(chosen: selection.EvaluationTarget, masses: list[str] | None, count: int) -> list[lmdb_io.Record]:
+def pick(target: selection.EvaluationTarget, masses: list[str] | None, count: int) -> list[lmdb_io.Record]:
     """Return the records to explain: those named, in that order, or the first `count` of both classes in turn.
 
     A named mass stands for its first record. Without names it is malignant, benign, malignant and so on, each class in
@@ -74,14 +75,14 @@ def pick(chosen: selection.EvaluationTarget, masses: list[str] | None, count: in
         raise InputError(f"{wanted} masses: from 1 to {MOST} fit in a figure; change --count or --masses")
     if masses:
         first: dict[str, lmdb_io.Record] = {}
-        for record in selection.records(chosen):
+        for record in selection.records(target):
             if (mass := lmdb_io.mass_id_of(record.key)) in masses:
                 first.setdefault(mass, record)
         if absent := [mass for mass in masses if mass not in first]:
-            raise InputError(f"{chosen.data}: no mass {absent[0]} in {chosen.split}; manifest.csv lists them")
+            raise InputError(f"{target.data}: no mass {absent[0]} in {target.split}; manifest.csv lists them")
         return [first[mass] for mass in masses]
     by_class: tuple[list, list] = ([], [])
-    for record in selection.records(chosen):
+    for record in selection.records(target):
         if len(by_class[record.label]) < count:
             by_class[record.label].append(record)
         elif all(len(some) == count for some in by_class):
@@ -90,9 +91,9 @@ def pick(chosen: selection.EvaluationTarget, masses: list[str] | None, count: in
     return [record for *_, record in sorted(turns, key=lambda each: each[:2])[:count]]
 
 
-def write(out: Path, chosen: selection.EvaluationTarget, found: dict[str, np.ndarray], corners: np.ndarray) -> None:
+def write(out: Path, target: selection.EvaluationTarget, found: dict[str, np.ndarray], corners: np.ndarray) -> None:
     """Write the arrays, then the figure, with the boxes of these corners (n, 4, 2) drawn on it."""
-    heading = evaluation_table.heading(chosen.net, chosen.split, chosen.manifest["source"])
+    heading = evaluation_table.heading(target.net, target.split, target.manifest["source"])
     truths = [CLASSES[label] for label in found["labels"]]
     captions = [
         f"P(malignant) = {malignant:.2f}\nmap: {CLASSES[of_class]} score"

@@ -1,4 +1,4 @@
-"""How much of the saliency falls on the mass, on its margin and around it: a test of what the paper saw in its Fig 3.
+"""Measure how much of the saliency falls on the mass, on its margin and around it: a test of the paper's Fig 3.
 
     python scripts/saliency_share.py                                   # newest snapshot, whole validation split
     python scripts/saliency_share.py --run runs/googlenet --split test
@@ -12,7 +12,7 @@ kept. Beside the shares of the trained net stand
     random    shares of nets with random weights (scripts/nets/random_init.py), the mean of three: pooling and the
               image's border shape every net's map
     place     shares of the trained net's mean map: what a net would give that looks at the same place whatever it is
-              shown. Masses lie in the middle of their crops, so only what exceeds this follows the very mass
+              shown. Masses lie in the middle of their crops, so only what exceeds this follows the mass
 
 Intervals resample patients, differences are of the same masses. Concentration is a share divided by the area's. Writes
 saliency_share.json and saliency_share.md to runs/NAME/saliency_share_<split>/.
@@ -21,7 +21,7 @@ saliency_share.json and saliency_share.md to runs/NAME/saliency_share_<split>/.
 import sys
 
 from data_prep.core.errors import run
-from data_prep.core.files import atomic_write, write_json
+from data_prep.core.files import write_json, write_text
 from scripts.evaluation import selection
 from scripts.evaluation.saliency_shares import heading, measure, render, summarise
 from scripts.nets import device
@@ -30,12 +30,11 @@ from scripts.nets import device
 def main() -> None:
     """Choose, measure, judge, write, print."""
     args = selection.parser(__doc__, split="val").parse_args()
-    chosen = selection.choose_target(args)
-    out = selection.out_folder(chosen, args.out, "saliency_share")
+    target = selection.choose_target(args)
+    out = selection.out_folder(target, args.out, "saliency_share")
     device.set_mode(args.gpu)
-    summary = summarise(chosen, *measure(chosen))
-    with atomic_write(out / "saliency_share.md") as path:
-        path.write_text(f"# {heading(summary)}\n\n{render(summary)}")
+    summary = summarise(target, *measure(target))
+    write_text(out / "saliency_share.md", f"# {heading(summary)}\n\n{render(summary)}")
     write_json(out / "saliency_share.json", summary)
     print(f"\n{render(summary)}\n{out}: saliency_share.json, saliency_share.md")
 

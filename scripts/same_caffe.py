@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError, run
-from data_prep.core.files import atomic_write, write_json
+from data_prep.core.files import write_json, write_text
 from scripts.benchmarks.compare_nets import (
     compare,
     make_page,
@@ -44,8 +44,7 @@ def main() -> None:
     about = {"command": provenance.command(), "commit": provenance.commit(), "hardware": provenance.hardware()}
     page = make_page(about, figures, broken)
     write_json(args.out / "same_caffe.json", {"about": about, "figures": figures, "broken": broken})
-    with atomic_write(args.out / "same_caffe.md") as path:
-        path.write_text(page)
+    write_text(args.out / "same_caffe.md", page)
     print(page)
     if broken:
         sys.exit(1)

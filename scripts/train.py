@@ -9,7 +9,7 @@
 The net and the solver are the hand-written ones (prototxt/, solvers/); what the options change in them is written to
 the run's folder, whose files scripts/training/run_folder.py describes. The net is evaluated on the whole validation set
 after each epoch, or 25 times in a run counted in --iterations. Ctrl-C or SIGTERM saves a snapshot first. A resumed run
-ends with the very weights and log that it would have without the stop (on a GPU, up to the order of its sums).
+ends with the weights and the log that it would have without the stop (on a GPU, up to the order of its sums).
 
 Several GPUs (NCCL), and passes of --iter-size for a small one, divide the batch: it stays what --batch says, and with
 it the learning rate, the iterations and the records of each. The log has the mean over the parts. Batch norm (the

@@ -13,6 +13,7 @@ FLOORS = (
     ("data_prep.formats", "data_prep.database"),
     ("data_prep.sources",),
     ("data_prep.auditing", "data_prep.synthesis"),
+    ("data_prep.building",),
     ("scripts.nets",),
     ("scripts.evaluation",),
     ("scripts.training", "scripts.reporting"),

@@ -1,4 +1,4 @@
-"""The checks of audit.py on a built database: each names what it looked at, and whatever offends."""
+"""The checks of audit.py on a built database: each names what it looked at, and the offenders."""
 
 import csv
 from collections import Counter, defaultdict
@@ -11,7 +11,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from data_prep.auditing import near_duplicates
-from data_prep.auditing.decoded_records import Reread, Seen, reread
+from data_prep.auditing.decoded_records import DecodedRecord, DecodedSplit, decode_splits
 from data_prep.core.errors import InputError
 from data_prep.core.files import read_rows
 from data_prep.core.records import LABELS
@@ -25,7 +25,7 @@ CONTENT = ("source", "root", "context", "rotations", "crops", "split", "seed", "
 
 
 class Check(NamedTuple):
-    """What one check found: its name, what it claims with figures, and the offenders (none: it is true)."""
+    """The result of one check: its name, its claim with figures, and the offenders (none where the claim holds)."""
 
     name: str
     figures: str
@@ -46,7 +46,7 @@ class Database:
     split: list[tuple[str, str]]
     told: dict[str, int]
     expected: dict[str, dict[str, tuple[str, Window]]]
-    found: dict[str, Reread]
+    found: dict[str, DecodedSplit]
 
 
 def check(folder: Path) -> Iterator[Check]:
@@ -79,7 +79,7 @@ def read(folder: Path) -> Database:
             f"{folder}: manifest.json, manifest.csv or split.csv is damaged ({error!r}); build it again"
         ) from None
     cores = {split: {name: core for name, (_, core) in expected[split].items()} for split in SPLITS}
-    return Database(folder, content, rows, split, told, expected, reread(folder, cores))
+    return Database(folder, content, rows, split, told, expected, decode_splits(folder, cores))
 
 
 def expected_records(rows: dict[str, dict[str, str]], split: str, content: dict) -> dict[str, tuple[str, Window]]:
@@ -252,7 +252,7 @@ def near_identical(database: Database) -> Check:
     best: dict[tuple[str, str], tuple[float, str]] = {}  # of a mass's crops, the one that is most alike
     for view in ("core", "whole"):
         patches = np.stack([getattr(record, view) for _, record in everything])
-        for i, j, correlation in near_duplicates.alike(patches[held_out], patches):
+        for i, j, correlation in near_duplicates.similar_pairs(patches[held_out], patches):
             (split, record), (other_split, other) = everything[held_out[i]], everything[j]
             if split == other_split or (other_split, split) == ("val", "test"):  # test's against val's: seen before
                 continue
@@ -292,11 +292,11 @@ def _total(database: Database) -> int:
     return sum(len(found.records) for found in database.found.values())
 
 
-def _records(database: Database) -> Iterator[tuple[str, Seen]]:
+def _records(database: Database) -> Iterator[tuple[str, DecodedRecord]]:
     return ((split, record) for split, found in database.found.items() for record in found.records)
 
 
-def _known(database: Database) -> Iterator[tuple[str, Seen, dict[str, str]]]:
+def _known(database: Database) -> Iterator[tuple[str, DecodedRecord, dict[str, str]]]:
     """Yield split, record and manifest row of every record whose mass is in manifest.csv."""
     for split, record in _records(database):
         row = database.rows.get(_mass_id(database, split, name_of(record.key)))

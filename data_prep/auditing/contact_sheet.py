@@ -1,6 +1,7 @@
 """Contact sheets: crops of a database with their boxes, and the paper's Fig 1."""
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,16 +12,16 @@ from matplotlib.patches import Polygon
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import atomic_write
-from data_prep.core.records import LABELS
+from data_prep.core.records import CLASSES, LABELS
 from data_prep.database import context_crops, lmdb_io, manifest
 from data_prep.database.context_crops import SIZE, Window
 from data_prep.database.split import SPLITS
 
-CLASSES = ("benign", "malignant")
 FIG1_ROWS, FIG1_COLUMNS = 2, 2  # of each class
+FIG1_MASSES = FIG1_ROWS * FIG1_COLUMNS
 DPI = 150
 CELL, CAPTION = 1.7, 0.56  # inches: side of a crop on the sheet, height of the text beneath
-ORANGE = "#ffb000"  # visible on black and on white tissue
+OUTLINE = "#ffb000"  # visible on black and on white tissue
 
 
 class Sample(NamedTuple):
@@ -31,13 +32,15 @@ class Sample(NamedTuple):
     image: np.ndarray
 
 
-def read(folder: Path, content: dict, number: int, seed: int) -> dict[str, list[Sample]]:
+def read(
+    folder: Path, content: dict, number: int, seed: int, splits: Sequence[str] = SPLITS
+) -> dict[str, list[Sample]]:
     """Return, by split, `number` records of each class (fewer where there are fewer), benign ones first."""
     rng = np.random.default_rng(seed)
     try:
         rows = list(manifest.read_csv(folder).values())
-        wanted = {split: choose(rows, content, split, number, rng) for split in SPLITS}
-        return {split: fetch(folder / split, wanted[split]) for split in SPLITS}
+        wanted = {split: choose(rows, content, split, number, rng) for split in splits}
+        return {split: fetch(folder / split, wanted[split]) for split in splits}
     except (OSError, LookupError, TypeError, ValueError):
         raise InputError(f"{folder}: damaged; python data_prep/audit.py {folder} says where") from None
 
@@ -105,7 +108,8 @@ def blank(axes: Axes) -> Axes:
 def show(axes: Axes, sample: Sample) -> None:
     """Draw one record with its mass's box and what the manifest says of it."""
     draw_image(axes, sample)
-    axes.add_patch(Polygon(box_corners(sample), closed=True, fill=False, edgecolor=ORANGE, lw=0.9))
+    corners = context_crops.places(sample.window, manifest.box_of(sample.row).corners)
+    axes.add_patch(Polygon(corners, closed=True, fill=False, edgecolor=OUTLINE, lw=0.9))
     row = sample.row
     words = [row["pathology"], *filter(None, (row["shape"], row["margins"]))]
     text = ", ".join(words).lower().replace("_", " ").replace("-", " + ")
@@ -116,11 +120,6 @@ def show(axes: Axes, sample: Sample) -> None:
 
 def draw_image(axes: Axes, sample: Sample) -> None:
     axes.imshow(sample.image, cmap="gray", vmin=0, vmax=255, extent=(0, SIZE, SIZE, 0))
-
-
-def box_corners(sample: Sample) -> list[tuple[float, float]]:
-    """Return the corners of the mass's box in the record's pixels, turned as the record is."""
-    return [context_crops.place(sample.window, *corner) for corner in manifest.box_of(sample.row).corners]
 
 
 def heading(content: dict) -> str:

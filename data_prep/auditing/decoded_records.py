@@ -1,4 +1,4 @@
-"""Read a built LMDB again for audit.py: what each record holds, without keeping its image."""
+"""The records of a built LMDB, decoded for audit.py: what each holds, without its image."""
 
 import hashlib
 from concurrent.futures.process import BrokenProcessPool
@@ -18,7 +18,7 @@ from data_prep.database.context_crops import SIZE, Window
 UPRIGHT_CORE = Window(SIZE / 2, SIZE / 2, near_duplicates.CORE * SIZE)  # for a record that the manifest does not know
 
 
-class Seen(NamedTuple):
+class DecodedRecord(NamedTuple):
     """One record: key, class, SHA-256 as in the digest and of the pixels, and the patches of near_duplicates.py."""
 
     key: str
@@ -30,37 +30,37 @@ class Seen(NamedTuple):
 
 
 @dataclass
-class Reread:
+class DecodedSplit:
     """One LMDB: its keys in order, the records that could be read, what was wrong with others and with the file."""
 
     keys: list[str] = field(default_factory=list)
-    records: list[Seen] = field(default_factory=list)
+    records: list[DecodedRecord] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     damage: str = ""
     pixel_sum: np.ndarray = field(default_factory=lambda: np.zeros((SIZE, SIZE), np.uint64))
 
 
-def reread(folder: Path, cores: dict[str, dict[str, Window]]) -> dict[str, Reread]:
+def decode_splits(folder: Path, cores: dict[str, dict[str, Window]]) -> dict[str, DecodedSplit]:
     """Read the LMDBs of a database; `cores` are their records' cores by split and name. Nothing in them is an error.
 
     They are read in another process, which a damaged file may bring down: LMDB trusts what it maps.
     """
-    found: dict[str, Reread] = {}
+    found: dict[str, DecodedSplit] = {}
     while len(found) < len(cores):
         with worker_pool(1) as pool:
             for split in [split for split in cores if split not in found]:
                 try:
                     found[split] = pool.submit(_read, folder / split, cores[split]).result()
                 except BrokenProcessPool:
-                    found[split] = Reread(
+                    found[split] = DecodedSplit(
                         damage=f"{folder / split}: the process that read it died: damaged, or too little memory"
                     )
                     break
     return found
 
 
-def _read(folder: Path, cores: dict[str, Window]) -> Reread:
-    found = Reread()
+def _read(folder: Path, cores: dict[str, Window]) -> DecodedSplit:
+    found = DecodedSplit()
     try:
         for key, value in tqdm(lmdb_io.items(folder), desc=str(folder), unit="record", disable=None):
             found.keys.append(key.decode(errors="backslashreplace"))
@@ -73,16 +73,16 @@ def _read(folder: Path, cores: dict[str, Window]) -> Reread:
                 rows, columns = record.image.shape
                 found.problems.append(f"{folder}: record {record.key} is {columns} x {rows}, not {SIZE} x {SIZE}")
                 continue
-            found.records.append(see(record, cores.get(lmdb_io.name_of(record.key), UPRIGHT_CORE)))
+            found.records.append(summarise(record, cores.get(lmdb_io.name_of(record.key), UPRIGHT_CORE)))
             found.pixel_sum += record.image
     except InputError as error:
         found.damage = str(error)
     return found
 
 
-def see(record: lmdb_io.Record, core: Window) -> Seen:
+def summarise(record: lmdb_io.Record, core: Window) -> DecodedRecord:
     """Return what is kept of a record whose core is at `core`."""
-    return Seen(
+    return DecodedRecord(
         record.key,
         record.label,
         lmdb_io.fingerprint(record),

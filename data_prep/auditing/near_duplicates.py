@@ -1,28 +1,11 @@
-"""Whether two records show the same tissue, however they were turned, cut, mirrored or changed.
+"""Search for records that show the same tissue, however they were turned, cut, mirrored or changed.
 
 A record is looked at in two ways, both as a small grey patch. Its core is the part of the film that every window of a
 mass holds, turned back upright and brought to one scale: all 25 training crops of a mass have the same core, which is
 also that of the mass's upright context. The whole is the record as it is stored. Two patches that have nearly the same
 perceptual hash (imagehash.phash) are compared again, detail by detail.
 
-The thresholds were chosen on CBIS-DDSM's mass training set (1,304 masses, 26,360 records, in Large and in Small
-context). Crops of one mass (626,000 pairs) have cores whose hashes differ in 12 of 144 bits at most and whose details
-correlate by 0.98 at least. Records of different patients (three of every mass, in all eight positions, both views and
-contexts: 370 million pairs) differ in 68 bits usually; 68,000 pairs lie within 36 bits, and their details correlate by
-0.74 at most. Then the 260 held-out records were changed on purpose. The share that is found by core and by whole, in
-the context where it is lower:
-
-    mirrored                  1.000  1.000        noise of 3 grey levels      0.996  1.000
-    shifted by 1 pixel        1.000  1.000        noise of 5 grey levels      0.981  1.000
-    shifted by 3 pixels       0.981  1.000        brighter by 25 grey levels  0.996  1.000
-    enlarged by 3 %           1.000  1.000        contrast x 0.8              1.000  1.000
-    enlarged by 6 %           1.000  1.000        contrast x 1.3, clipped     0.981  0.985
-    JPEG of quality 70        1.000  1.000        blurred by 2 pixels         1.000  1.000
-
-Of 60 films entered again under another patient's name (as they are, mirrored, noisy, faint, JPEG, shifted by a pixel of
-the film) and built with augmentation, all were found in Large context and 59 in Small. What escapes are masses almost
-without contrast, or burnt out. A film entered twice with boxes whose centres lie more than 2 % of the context apart
-gives another pair of crops, and may escape too.
+How the thresholds were chosen, and what share of changed copies they find, is in results/near_duplicates/README.md.
 """
 
 from collections.abc import Iterator
@@ -77,7 +60,7 @@ def hashes(patches: np.ndarray) -> np.ndarray:
     return packed.view(np.uint64)
 
 
-def alike(some: np.ndarray, others: np.ndarray) -> list[tuple[int, int, float]]:
+def similar_pairs(some: np.ndarray, others: np.ndarray) -> list[tuple[int, int, float]]:
     """Return which of `some` patches (n, SIDE, SIDE) are like which of `others`, and the correlation of their details.
 
     All quarter turns and mirror images of `some` are tried.

@@ -1,1 +1,1 @@
-"""Errors, Mass records, whole files, processes and provenance: what every other room stands on."""
+"""Errors, Mass records, whole files, processes and provenance: used by every other room."""

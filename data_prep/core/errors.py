@@ -1,4 +1,4 @@
-"""The one kind of error that a user can cause, and how a command reports it."""
+"""InputError, the one kind of error that a user can cause, and the exit status of a command that meets one."""
 
 import io
 import os

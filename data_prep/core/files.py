@@ -16,7 +16,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -128,10 +128,15 @@ def _remove_dead(folder: Path, name: re.Pattern) -> None:
                     os.close(held)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that is never seen half written."""
+    with atomic_write(path) as working:
+        working.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def write_json(path: Path, content: dict) -> None:
     """Write a JSON file that is never seen half written."""
-    with atomic_write(path) as working:
-        working.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path, keys: Mapping[str, object] = MappingProxyType({})) -> dict:
@@ -205,17 +210,6 @@ def read_rows(path: Path, columns: Collection[str], errors: str = "strict") -> l
     return rows
 
 
-def write_rows(path: Path, columns: Collection[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Write a table; what is no text in any encoding, such as some file names, is escaped."""
-    with (
-        atomic_write(path) as working,
-        working.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-    ):
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def numbers(path: Path, row: dict[str, str], **kinds: type) -> dict[str, int | float]:
     """Return some fields of a table's row as int or float; InputError where one is no such number, or not finite."""
     found = {}
@@ -227,6 +221,29 @@ def numbers(path: Path, row: dict[str, str], **kinds: type) -> dict[str, int | f
         except (ValueError, OverflowError):
             raise InputError(f"{path}: damaged: {name} is {row[name][:40]!r}, not a number") from None
     return found
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> None:
+    """Write rows under a header as a CSV file that is never seen half written.
+
+    What is no text in any encoding, such as some file names, is escaped.
+    """
+    with (
+        atomic_write(path) as working,
+        working.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def check_space(folder: Path, needed: float) -> None:
+    """Raise InputError when the disk of `folder` has not so many bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{folder}: {needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free; free some, or give another --out"
+        )
 
 
 @contextmanager
@@ -368,19 +385,23 @@ def files_below(root: Path) -> list[Path]:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, at least one, by their headers as in "patient_id"; InputError otherwise.
+    """Return the rows of a CSV or .xls file, at least one, by their headers as in "patient_id"; InputError otherwise.
 
     Fields may be separated by commas, semicolons or tabs. What spreadsheets do to a table is undone: spaces about
     fields, headers of other case, whole numbers that end in .0, and decimal commas where the comma separates no fields.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a CSV file")
+    delimiter = ","
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            file.seek(0)
-            delimiter = max(DELIMITERS, key=header.count)
-            rows = list(csv.DictReader(file, restval="", strict=True, delimiter=delimiter))
+        if path.suffix.lower() == ".xls":
+            rows = _xls_rows(path)
+        else:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                header = file.readline()
+                file.seek(0)
+                delimiter = max(DELIMITERS, key=header.count)
+                rows = list(csv.DictReader(file, restval="", strict=True, delimiter=delimiter))
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a CSV file in UTF-8; in a spreadsheet, save it as CSV UTF-8") from None
     except (csv.Error, OSError) as error:
@@ -389,6 +410,19 @@ def read_table(path: Path) -> list[dict[str, str]]:
         raise InputError(f"{path}: no rows in it")
     decimal = "." if delimiter == "," else ".,"
     return [{column(key): _plain(value, decimal) for key, value in row.items() if key} for row in rows]
+
+
+def _xls_rows(path: Path) -> list[dict[str, str]]:
+    """Return the first sheet's rows by their headers; InputError when the file is none of Excel's old format."""
+    import xlrd  # few tables are of this kind
+
+    try:
+        with open(os.devnull, "w") as nothing:
+            sheet = xlrd.open_workbook(path, logfile=nothing).sheet_by_index(0)
+        header, *lines = ([str(cell.value) for cell in row] for row in sheet.get_rows())
+    except Exception as error:  # of a damaged file xlrd lets out whatever it makes of it
+        raise InputError(f"{path}: not an .xls file ({error}); save it as CSV UTF-8") from None
+    return [dict(zip(header, line, strict=True)) for line in lines if any(map(str.strip, line))]
 
 
 def column(header: str) -> str:

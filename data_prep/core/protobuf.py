@@ -10,4 +10,4 @@ def message_class(schema: str, name: str) -> type:
     found = pool.FindMessageTypeByName(name)
     if hasattr(message_factory, "GetMessageClass"):
         return message_factory.GetMessageClass(found)
-    return message_factory.MessageFactory(pool).GetPrototype(found)  # protobuf 3, which Python 3.10 has here
+    return message_factory.MessageFactory(pool).GetPrototype(found)  # protobuf 3, which goes with an older protoc

@@ -1,4 +1,4 @@
-"""Where a result comes from: the commit of this repository and the versions of what computed it."""
+"""The provenance of a result: the command, the commit of this repository, versions and hardware."""
 
 import os
 import platform
@@ -41,6 +41,11 @@ def public(path: Path | str) -> str:
 def _public_word(word: str) -> str:
     option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
     return f"{option}{equals}{public(value)}" if value.startswith(("/", "..")) else word
+
+
+def made_by(*packages: str) -> dict:
+    """Return what a result says of the code that computed it: command, commit, versions of these packages."""
+    return {"command": command(), "commit": commit(), "versions": versions(*packages)}
 
 
 def hardware() -> dict[str, str | int]:

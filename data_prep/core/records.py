@@ -1,6 +1,6 @@
-"""What every reader yields and every later step takes: a Mass, with its Box, on a Film.
+"""The records that every reader yields and every later step takes: a Mass, with its Box, on a Film.
 
-Readers (one a data source) turn case files into `Mass` records; split, crops and the LMDB writer know only these.
+Readers (one per data source) turn case files into `Mass` records; split, crops and the LMDB writer know only these.
 """
 
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+CLASSES = ("benign", "malignant")
+"""The classes of the labels 0 and 1."""
 LABELS = {"MALIGNANT": 1, "BENIGN": 0, "BENIGN_WITHOUT_CALLBACK": 0}
 """Class of each proven pathology, as the Datum stores it; a pathology that is not here is left out and listed."""
 SHORT = {"M": "MALIGNANT", "1": "MALIGNANT", "B": "BENIGN", "0": "BENIGN"}
@@ -25,7 +27,8 @@ def unproven(pathology: str) -> str:
     """Return the reason why a lesion of this pathology is left out, "" when it is proven."""
     if pathology in LABELS:
         return ""
-    hint = "" if pathology.upper().startswith("UNPROVEN") else f" (accepted, in any case: {ACCEPTED})"
+    known = pathology.upper().startswith(("UNPROVEN", "AMBIGUOUS"))
+    hint = "" if known else f" (accepted, in any case: {ACCEPTED})"
     return f"pathology unproven or unknown: {pathology or 'none given'}{hint}"
 
 

@@ -75,7 +75,7 @@ def render(table: Table, account: Account) -> str:
 
 
 def _sets(table: Table) -> str:
-    """Return a column a split, their sum, the paper's sum and the paper's test set."""
+    """Return a column per split, their sum, the paper's sum and the paper's test set."""
     lines = [_line("", (*SPLITS, "all", "paper", "its test"), 12)]
     for row in ROWS:
         values = [table[name][row] for name in SPLITS]
@@ -88,7 +88,7 @@ def _balance(account: Account) -> str:
     found, *reasons, used = account
     paper = {unit: PAPER.get(unit) for unit in UNITS}
     more = {unit: account[found][unit] - number if number else None for unit, number in paper.items()}
-    rows = {"the paper": paper, "more here than there": more, f"= {found}": account[found]}
+    rows = {"the paper": paper, "difference from the paper": more, f"= {found}": account[found]}
     rows |= {f"- {reason}": account[reason] for reason in reasons} | {f"= {used}": account[used]}
     width = 2 + max(map(len, rows))
     lines = [_line("", UNITS, width), *(_line(head, row.values(), width) for head, row in rows.items())]

@@ -47,7 +47,7 @@ def context_window(box: Box, context: str) -> Window:
 
 
 class Recipe(NamedTuple):
-    """How the crops of a set are cut; manifest.json says it in these words. Without rotations none is augmented."""
+    """The way a set's crops are cut, in the words of manifest.json. Without rotations none is augmented."""
 
     context: str
     rotations: int
@@ -111,6 +111,11 @@ def place(window: Window, x: float, y: float) -> tuple[float, float]:
     return SIZE / 2 + scale * (cos * right + sin * down), SIZE / 2 + scale * (cos * down - sin * right)
 
 
+def places(window: Window, points: np.ndarray) -> np.ndarray:
+    """Return where a film's points (n, 2) lie in the window's stored square: (n, 2) of (column, row)."""
+    return np.array([place(window, x, y) for x, y in points])
+
+
 def warp(image: np.ndarray, film: Film, window: Window, size: int = SIZE) -> np.ndarray:
     """Return a window of a film as uint8 (size, size).
 
@@ -118,7 +123,7 @@ def warp(image: np.ndarray, film: Film, window: Window, size: int = SIZE) -> np.
     Where the window shrinks, each output pixel is the mean of k x k samples no further apart than the image's pixels,
     which is correct by area; outside the film its own pixels are mirrored.
     """
-    scale = np.array([image.shape[1] / film.width, image.shape[0] / film.height])  # image pixels a film pixel
+    scale = np.array([image.shape[1] / film.width, image.shape[0] / film.height])  # image pixels per film pixel
     step = window.side * scale.max() / size
     samples = max(1, math.ceil(step)) * size
     cos, sin = math.cos(math.radians(window.angle)), math.sin(math.radians(window.angle))

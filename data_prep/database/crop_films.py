@@ -1,4 +1,4 @@
-"""Cut every crop of every film, in worker processes: each film is decoded once for all its masses and windows."""
+"""Crops of all films, cut in worker processes: each film is decoded once for all its masses and windows."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
@@ -18,9 +18,9 @@ FILMS_IN_FLIGHT = 2  # a worker: one being cut, one waiting; bounds memory whate
 
 @dataclass(frozen=True)
 class MassJob:
-    """A mass to cut: which windows are its own (crops.windows), and their records' places in the shuffled order.
+    """A mass to cut: its windows (context_crops.windows), and their records' places in the shuffled order.
 
-    The windows themselves are made where they are cut: those of all masses at once would take 15 kB a mass.
+    The windows themselves are made where they are cut: those of all masses at once would take 15 kB per mass.
     """
 
     mass_id: str
@@ -42,7 +42,7 @@ class FilmJob:
 
 @dataclass(frozen=True)
 class CutFilm:
-    """What came of a FilmJob: records ready to write, the sum of their pixels and their histogram, or a problem."""
+    """The result of a FilmJob: records ready to write, the sum of their pixels and their histogram, or a problem."""
 
     film: Film
     packed: list[Packed]

@@ -4,8 +4,9 @@ A key is "00000012_MASSID", or "00000012_MASSID_r3c0" for an augmented crop. The
 Data layer reads in key order and does not shuffle. A Datum holds a grey PGM, the pixels after a short header, with
 `encoded: true`; `transform_param { force_color: true }` makes the Data layer show it as three equal channels.
 
-Why not PNG: the Data layer decodes in one thread. From 227 x 227 PNGs (27 kB a record) it feeds 2,000 images/s, too few
-for a GPU; from PGMs (53 kB) 4,900, and writing them costs nothing (results/data_benchmark). PNG records are read too.
+It is no PNG, as the Data layer decodes in one thread. From 227 x 227 PNGs (27 kB per record) it feeds 2,000 images/s,
+too few for a GPU; from PGMs (53 kB) 4,900, and writing them costs nothing (results/data_benchmark). PNG records are
+read too.
 """
 
 import hashlib
@@ -53,7 +54,7 @@ Datum, BlobProto = (message_class(_SCHEMA, f"caffe.{name}") for name in ("Datum"
 MEAN = "mean.binaryproto"
 LARGEST_MEAN = 1 << 26  # bytes
 ODD_NAMES = "surrogateescape"  # a file's name, and so a mass's, need not be UTF-8; so it comes back as it was
-BATCH = 25  # records a transaction: about a film, and few enough to hold in memory
+BATCH = 25  # records per transaction: about a film, and few enough to hold in memory
 RECORD_OVERHEAD = 8192  # bytes a record may take beyond its raw pixels: key, Datum fields, LMDB's whole pages
 
 

@@ -1,6 +1,5 @@
-"""Mass records and their split -> the three LMDBs of a set."""
+"""Writer of the three LMDBs of a set, from Mass records and their split."""
 
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -10,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.core.errors import InputError
+from data_prep.core.files import check_space
 from data_prep.core.records import Film, Mass
 from data_prep.database import context_crops, crop_films, grey_levels, lmdb_io
 from data_prep.database.split import SPLITS
@@ -19,8 +18,7 @@ BYTES_PER_RECORD = 54_000  # on disk, about: a 227 x 227 PGM in LMDB's pages
 
 
 class Written(NamedTuple):
-    """What came of a set: its records' fingerprints by split and key, of the training set mean and histogram, and
-    unreadable films."""
+    """The result: fingerprints by split and key, the training set's mean and histogram, unreadable films."""
 
     fingerprints: dict[str, dict[str, bytes]]
     mean: np.ndarray
@@ -53,7 +51,7 @@ def write(folder: Path, jobs: dict[str, list[crop_films.FilmJob]], pool: Executo
     Raises InputError when the disk is full or cannot be written.
     """
     expected = {name: sum(len(mass.places) for job in jobs[name] for mass in job.masses) for name in SPLITS}
-    _check_space(folder, sum(expected.values()))
+    check_space(folder, sum(expected.values()) * BYTES_PER_RECORD)
     pixel_sum = np.zeros((context_crops.SIZE, context_crops.SIZE), np.uint64)
     histogram = np.zeros(grey_levels.BINS, np.int64)
     unreadable: dict[Film, str] = {}
@@ -78,9 +76,3 @@ def write(folder: Path, jobs: dict[str, list[crop_films.FilmJob]], pool: Executo
 def digest(fingerprints: dict[str, dict[str, bytes]]) -> str:
     """Return one SHA-256 for all records of a set."""
     return lmdb_io.digest({f"{name}/{key}": sha for name in SPLITS for key, sha in fingerprints[name].items()})
-
-
-def _check_space(folder: Path, records: int) -> None:
-    needed, free = records * BYTES_PER_RECORD, shutil.disk_usage(folder).free
-    if free < needed:
-        raise InputError(f"{folder}: {needed / 1e9:.1f} GB needed but {free / 1e9:.1f} GB free; choose another --out")

@@ -1,9 +1,9 @@
-"""What a database folder says of itself. build_lmdb.py makes:
+"""The manifest of a database folder. build_lmdb.py makes:
 
 train/ val/ test/    one LMDB each (lmdb_io.py)
 mean.binaryproto     per-pixel mean of the training set as Caffe's BlobProto, 1 x 3 x 227 x 227, 3 equal channels
 split.csv            patient,split
-manifest.csv         one row a lesion that was found: what and where it is, its set, or why it was left out
+manifest.csv         one row per lesion that was found: what and where it is, its set, or why it was left out
 manifest.json        source, options, seed, versions, what the 8 bits are, the training set's histogram of grey levels
                      (grey_levels.py), counts, and a digest of the content
 """

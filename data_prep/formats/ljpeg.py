@@ -137,7 +137,7 @@ def _run_codec(arguments: list[str], folder: str | Path) -> None:
 
 
 def _blame_machine(error: Exception, folder: Path, needed: int) -> None:
-    """Raise MemoryError or OSError where the codec failed for want of memory or of `needed` bytes in `folder`.
+    """Raise MemoryError or OSError where the codec failed for lack of memory or of `needed` bytes in `folder`.
 
     A sound film would be left out as damaged otherwise.
     """

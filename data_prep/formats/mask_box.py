@@ -1,4 +1,4 @@
-"""Masks: an image in which the pixels of a mass are not zero -> the mass's box on its film."""
+"""Masks, images in which the pixels of a mass are not zero, and the mass's box on its film."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Grey level of a digitized DDSM film -> optical density -> 8 bit.
+"""Optical density of a digitized DDSM film from its grey levels, and its image in 8 bits.
 
 Each scanner that DDSM used has its own calibration, published with the database (University of South Florida,
 "DDSM: Volumes, image and software information"); the letter of a case names the hospital and so, with the DIGITIZER
@@ -47,7 +47,7 @@ def to_8bit(density: np.ndarray) -> np.ndarray:
 
 def grey_to_8bit(grey: np.ndarray, scanner: str) -> np.ndarray:
     """Return a uint16 film as uint8 through its scanner's calibration, by one look-up table."""
-    # by OpenCV: NumPy's indexing takes four times as long, and 8 bytes a pixel on the way
+    # by OpenCV: NumPy's indexing takes four times as long, and 8 bytes per pixel on the way
     return cv2.LUT(grey, to_8bit(optical_density(np.arange(1 << 16), scanner)))
 
 

@@ -1,13 +1,16 @@
 """Reader of a CSV of boxes or masks: any set of mammograms in which masses are marked -> Mass records.
 
-Columns of the CSV, one row a mass (other columns are ignored):
+Columns of the CSV, one row per mass (other columns are ignored; case and spaces of headers do not matter, and fields
+may be separated by commas, semicolons or tabs):
 
     image                     path of the film's image, relative to the CSV: PNG, JPEG, TIFF, PGM ... or DICOM, of any
                               depth. 8-bit films are taken as they are, colours as their luminance; deeper films and
                               DICOM are stretched from their own darkest to their brightest pixel
     patient_id                who; all masses of a patient go into one split
-    pathology                 MALIGNANT, BENIGN or BENIGN_WITHOUT_CALLBACK; others are left out and listed
+    pathology                 MALIGNANT (or M, 1), BENIGN (B, 0) or BENIGN_WITHOUT_CALLBACK, in any case; others are
+                              left out and listed
     x, y, width, height       the mass's bounding box in the image's pixels, top-left corner first; or else
+    x0, y0, x1, y1            its corners (or xmin, ymin, xmax, ymax); or else
     mask                      path of an image, of any kind, that is black but for the mass: of the film image's size,
                               or of another size and the same aspect. The box is that of its largest connected part.
                               Where a row gives both, the mask counts
@@ -20,6 +23,7 @@ Columns of the CSV, one row a mass (other columns are ignored):
 """
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -32,13 +36,16 @@ from tqdm import tqdm
 from data_prep.core.errors import InputError
 from data_prep.core.files import read_table
 from data_prep.core.memory_limit import blaming, limited
-from data_prep.core.records import Box, Film, Mass, unproven
+from data_prep.core.records import Box, Film, Mass, pathology_of, unproven
 from data_prep.formats import image_files
 from data_prep.formats.mask_box import mask_box
 
 BOX = ("x", "y", "width", "height")
+CORNERS = ("x0", "y0", "x1", "y1")
+SPELLINGS = {"xmin": "x0", "ymin": "y0", "xmax": "x1", "ymax": "y1"}
 COLUMNS = ("image", "patient_id", *BOX, "pathology")
 COLUMN_HELP = __doc__[__doc__.index("Columns") :]
+ROUNDED = re.compile(r"\d[.,]?\d*E\+\d+", re.IGNORECASE)  # how spreadsheets write a long number
 LONGEST_NUMBER = 6  # digits: a longer abnormality_id is not a number of masses
 
 Job = tuple[dict[str, str], str, int]  # a row, its mass_id, the number of the mass in its image
@@ -67,10 +74,12 @@ def grey_levels(used: Iterable[Mass]) -> str:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    rows = read_table(path)
-    missing = [name for name in COLUMNS if name not in rows[0] and not (name in BOX and "mask" in rows[0])]
+    rows = [{SPELLINGS.get(name, name): value for name, value in row.items()} for row in read_table(path)]
+    marked = "mask" in rows[0] or set(CORNERS) <= rows[0].keys()
+    missing = [name for name in COLUMNS if name not in rows[0] and not (name in BOX and marked)]
     if missing:
-        needed = f"{', '.join(COLUMNS)} (or mask for {', '.join(BOX)}); see data_prep/sources/csv_boxes.py"
+        corners = f"{', '.join(CORNERS)} or mask for {', '.join(BOX)}"
+        needed = f"{', '.join(COLUMNS)} ({corners}); see data_prep/sources/csv_boxes.py"
         raise InputError(f"{path}: no column {', '.join(missing)}; needed are {needed}")
     # a list made on Windows has backslashes
     return [row | {name: row.get(name, "").replace("\\", "/") for name in ("image", "mask")} for row in rows]
@@ -121,7 +130,7 @@ def _mass(folder: Path, usual: tuple[int, int] | None, job: Job) -> Mass:
         side=row.get("side", ""),
         view=row.get("view", ""),
         abnormality=number,
-        pathology=row["pathology"],
+        pathology=pathology_of(row["pathology"]),
         box=box,
         shape=row.get("mass_shape", ""),
         margins=row.get("mass_margins", ""),
@@ -150,7 +159,11 @@ def marked(folder: Path, row: dict[str, str], usual: tuple[int, int] | None = No
 
 
 def _not_a_sample(row: dict[str, str]) -> str:
-    return unproven(row["pathology"]) if row["patient_id"] else "no patient_id"
+    if not row["patient_id"]:
+        return "no patient_id"
+    if ROUNDED.fullmatch(row["patient_id"]):
+        return f"patient_id rounded by a spreadsheet: {row['patient_id']}; enter it as text"
+    return unproven(pathology_of(row["pathology"]))
 
 
 def _image_size(path: Path) -> tuple[tuple[int, int], str]:
@@ -168,7 +181,7 @@ def box_of(folder: Path, row: dict[str, str], size: tuple[int, int]) -> tuple[Bo
     """Return the row's box in pixels of its image of `size` (columns, rows), or None and the reason why not."""
     if row["mask"]:
         return _box_of_mask(folder / row["mask"], size)
-    return _given_box([row.get(name, "") for name in BOX], size)
+    return _given_box(row, size)
 
 
 def _box_of_mask(path: Path, size: tuple[int, int]) -> tuple[Box | None, str]:
@@ -183,15 +196,18 @@ def _box_of_mask(path: Path, size: tuple[int, int]) -> tuple[Box | None, str]:
         return None, str(error)
 
 
-def _given_box(fields: list[str], size: tuple[int, int]) -> tuple[Box | None, str]:
-    if not any(fields):
+def _given_box(row: dict[str, str], size: tuple[int, int]) -> tuple[Box | None, str]:
+    fields, corners = ([row.get(name, "") for name in names] for names in (BOX, CORNERS))
+    if not any(fields + corners):
         return None, "neither box nor mask given"
     try:
-        x, y, width, height = (float(field) for field in fields)
+        x, y, width, height = map(float, corners if any(corners) else fields)
     except ValueError:
         return None, "box is not four numbers"
+    if any(corners):
+        width, height = width - x, height - y
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + width, size[0]), min(y + height, size[1])
     # "not >=" also catches boxes with a NaN in them
     if not (x1 - x0 >= 1 and y1 - y0 >= 1):
-        return None, "box not on the image: {}, {}, {} x {}".format(*fields)
+        return None, f"box not on the image: {x:g}, {y:g}, {width:g} x {height:g}"
     return Box(x0, y0, x1, y1), ""

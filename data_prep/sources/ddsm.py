@@ -38,7 +38,7 @@ FARTHEST = 1 << 16  # columns or rows: no film is larger, so no outline starts b
 class View:
     """One film of a case, from its line in the .ics file.
 
-    lines, pixels_per_line: its size in pixels. bits: of a grey level; resolution: microns a pixel; both 0 where not
+    lines, pixels_per_line: its size in pixels. bits: of a grey level; resolution: microns per pixel; both 0 where not
     given. overlay: whether the film has an .OVERLAY.
     """
 
@@ -253,7 +253,7 @@ def case_folders(root: Path) -> list[tuple[Path, list[str]]]:
 
 @limited()
 def _case_masses(job: tuple[Path, list[str]]) -> list[Mass]:
-    """Return the lesions of the cases in one folder (DDSM has one case a folder, but copies differ)."""
+    """Return the lesions of the cases in one folder (DDSM has one case per folder, but copies differ)."""
     folder, names = job
     # of X and X.gz the unpacked one, which comes last here, is taken
     files = {name.upper().removesuffix(".GZ"): folder / name for name in sorted(names, reverse=True)}

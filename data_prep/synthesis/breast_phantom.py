@@ -22,7 +22,7 @@ PARENCHYMA = {1: (0.6, -0.5, 14), 2: (0.8, -0.2, 11), 3: (1.0, 0.1, 8), 4: (1.2,
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What both views of a breast share. Lengths in mm; `density` is the BI-RADS category, 1 (fatty) to 4."""
+    """The anatomy that both views share. Lengths in mm; `density` is the BI-RADS category, 1 (fatty) to 4."""
 
     density: int
     depth: float  # chest wall to nipple
@@ -196,7 +196,7 @@ def _muscle(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def develop(view: View, anatomy: Anatomy, side: str, resolution: float, rng: np.random.Generator) -> np.ndarray:
-    """Expose and develop a view on film: optical density, float32 (rows, columns) at `resolution` mm a pixel.
+    """Expose and develop a view on film: optical density, float32 (rows, columns) at `resolution` mm per pixel.
 
     side: "LEFT" has its chest wall on the left, "RIGHT" on the right, as DDSM's films lie.
     """

@@ -12,10 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_folder, pasted, read_json
+from data_prep.core.files import atomic_folder, pasted, read_json, walk
 from data_prep.core.process_pool import worker_pool
 from data_prep.formats import ljpeg
-from data_prep.sources import ddsm
+from data_prep.sources import cbis_ddsm, ddsm
 from data_prep.synthesis import breast_phantom
 from data_prep.synthesis import lesions as lesion_shapes
 from data_prep.synthesis.lesions import Lesion
@@ -59,10 +59,10 @@ def ensure(
     resolution: float | None = None,
     workers: int | None = None,
 ) -> bool:
-    """See to it that `folder` holds a whole synthetic set with these parameters; True when it had to be made.
+    """Make a synthetic set with these parameters unless `folder` holds it; return whether it had to be made.
 
     A parameter left out is whatever the set there has, or its default when there is none yet. `resolution` is in
-    microns a pixel. InputError when the folder holds something else or a parameter makes no sense.
+    microns per pixel. InputError when the folder holds something else or a parameter makes no sense.
     """
     wanted = {"patients": patients, "seed": seed, "resolution": resolution, "drawing": DRAWING}
     wanted = {name: value for name, value in wanted.items() if value is not None}
@@ -88,10 +88,17 @@ def ensure(
 
 
 def is_synthetic(root: Path) -> bool:
-    """Whether any case file in or below `root` is of a synthetic set, wherever it was moved or linked to."""
-    folders = ddsm.case_folders(root) if root.is_dir() else []
-    paths = (folder / name for folder, names in folders for name in names if name.lower().endswith(".ics"))
-    return any(_film_type(path) == FILM_TYPE for path in paths)
+    """Whether any case file, or CSV of CBIS-DDSM's kind, in or below `root` is of a synthetic set.
+
+    It says so itself, wherever it was moved or linked to.
+    """
+    paths = [folder / name for folder, names in walk(root) for name in names] if root.is_dir() else []
+    return any(
+        _film_type(path) == FILM_TYPE
+        if path.suffix.lower() == ".ics"
+        else path.match(cbis_ddsm.CSV_NAMES) and FILM_TYPE in path.read_text("latin-1")
+        for path in paths
+    )
 
 
 def _film_type(path: Path) -> str:

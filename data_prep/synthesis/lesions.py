@@ -1,4 +1,4 @@
-"""The lesions of the synthetic set: what a radiologist would write of one, and how it looks on a view.
+"""The lesions of the synthetic set: a radiologist's description of each, and its look on a view.
 
 Pathology is drawn first, then descriptors given the pathology, then a picture from the descriptors, so that the two
 classes overlap as they do in life: some benign masses are ill-defined or even spiculated, some cancers circumscribed.

@@ -1,7 +1,7 @@
-"""What one Caffe computes with the three nets, for scripts/same_caffe.py to compare with what another computes.
+"""Comparison of two Caffes on the three nets: passes, trainings, and their page, for scripts/same_caffe.py.
 
 Each Caffe runs in a process of its own (`in_caffe`). Weights and results pass from one to the other as files in a
-folder; every figure is relative to the first Caffe's: max |a - b| / max |a|, an array at a time.
+folder; every figure is relative to the first Caffe's: max |a - b| / max |a|, array by array.
 """
 
 import hashlib
@@ -23,6 +23,16 @@ BATCH = 4
 SEED = 1
 WEIGHTS, START = "weights.caffemodel", "start.npz"
 STATISTICS = "statistics of "
+PASSES = {"TRAIN": "in training", "TEST": "deployed"}
+SAME_PASS = 1e-4
+"""Bound of the difference of an output or gradient: max |a - b| / max |a|."""
+ITERATIONS, REPEATED = 50, 10
+RATES = {"1": "at its rate", "0.01": "at a hundredth of it"}
+"""Factors of the solver's rate, as the JSON file names them."""
+TIMES_OWN = 10
+ALWAYS_ALLOWED = {"losses": 1e-5, "weights": 1e-2}
+"""Whatever stock Caffe on one thread does: on a machine with one core it does the same as on all."""
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -68,7 +78,7 @@ def write_pass(name: str, phase: str, folder: Path, dropout: bool = True) -> Non
 def compare_pass(name: str, phase: str, folder: Path, dropout: bool = True) -> dict[str, dict[str, float]]:
     """Return by how much this Caffe's pass differs from the written one, array by array, in the net's order.
 
-    "outputs": of every layer, in a pass of its own. "layers": of every layer that was given the very inputs that it had
+    "outputs": of every layer, in a pass of its own. "layers": of every layer when it is given the inputs that it had
     in the other Caffe. "gradients": of the weights and of the images, in the backward pass that follows this. Where a
     ReLU's input is zero but for rounding, or two inputs of a max pooling are equal but for rounding, rounding decides
     where a gradient goes; with the same inputs, both Caffes decide alike.
@@ -182,30 +192,6 @@ def digest(file: Path) -> str:
     """Return a digest of the arrays in a file that `train` wrote."""
     with np.load(file) as arrays:
         return hashlib.sha256(b"".join(name.encode() + arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
-
-
-PASSES = {"TRAIN": "in training", "TEST": "deployed"}
-
-
-SAME_PASS = 1e-4
-"""Bound of the difference of an output or gradient: max |a - b| / max |a|."""
-
-
-ITERATIONS, REPEATED = 50, 10
-
-
-RATES = {"1": "at its rate", "0.01": "at a hundredth of it"}
-"""Factors of the solver's rate, as the JSON file names them."""
-
-
-TIMES_OWN = 10
-
-
-ALWAYS_ALLOWED = {"losses": 1e-5, "weights": 1e-2}
-"""Whatever stock Caffe on one thread does: on a machine with one core it does the same as on all."""
-
-
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def compare(net: str, folder: Path) -> dict:

@@ -23,7 +23,7 @@ BUILD = "data_prep/build_lmdb.py"
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured.
+    """The extent of the measurements.
 
     resolution: of the films, in microns per pixel. patients: how many are drawn. pairs: by net, its batch and the pairs
     of iterations; the batches are the solvers'.

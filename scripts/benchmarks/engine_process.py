@@ -1,4 +1,4 @@
-"""The speed benchmark's engines, each in a process of its own that computes when it is asked and else sleeps."""
+"""The speed benchmark's engines, each in a process of its own that computes when it is asked and sleeps otherwise."""
 
 import os
 import pickle

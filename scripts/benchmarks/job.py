@@ -1,4 +1,4 @@
-"""What every engine of the speed benchmark is given to compute: one net, with a batch of random images."""
+"""The work of every engine of the speed benchmark: one net, with a batch of random images."""
 
 from dataclasses import dataclass
 

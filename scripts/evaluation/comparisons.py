@@ -1,4 +1,4 @@
-"""What a net's predictions say beyond its figures on the masses: by patient, at a wanted recall, against another net.
+"""Further figures of a net's predictions: by patient, at a wanted recall, against another net's.
 
 Functions of arrays, named as in metrics.py: `labels` (n,), `probabilities` (n,) of malignancy, `patients` (n,). Every
 interval is the percentile interval of a bootstrap by patient, with metrics.py's level, draws and seed; one seed draws
@@ -78,8 +78,8 @@ def called_back(pathologies: np.ndarray) -> np.ndarray:
 def at_recall(recall: float, labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray) -> OperatingPoint:
     """The highest threshold whose recall is at least `recall`, and the figures there.
 
-    The threshold is chosen on the very masses that are judged, which flatters it; so it is in each resample, where it
-    is chosen anew, and the intervals hold the uncertainty of the choice but not that bias.
+    The threshold is chosen on the masses that are judged, which flatters it. Each resample chooses its own, so the
+    intervals hold the uncertainty of the choice, but not that bias.
     """
 
     def choose(weights: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ def at_recall(recall: float, labels: np.ndarray, probabilities: np.ndarray, pati
 def at_threshold(
     threshold: float | None, labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray
 ) -> OperatingPoint:
-    """The figures at a threshold that was chosen on other masses; the intervals are those of this very threshold."""
+    """The figures at a threshold that was chosen on other masses; the intervals are those of this threshold."""
     fixed = np.nan if threshold is None else threshold
     return _operating_point(lambda weights: np.full(len(weights), fixed), labels, probabilities, patients)
 

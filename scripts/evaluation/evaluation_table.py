@@ -1,4 +1,4 @@
-"""An evaluation as a table beside the paper's figures, and what stands between the two: all from metrics.json."""
+"""The table of an evaluation beside the paper's figures, and the reasons not to compare the two, from metrics.json."""
 
 from scripts.evaluation import metrics, paper_results
 
@@ -77,7 +77,7 @@ def ends(summary: dict, name: str) -> tuple[float | None, float | None, float | 
 
 
 def notes(summary: dict) -> list[str]:
-    """Return what the figures rest on, then every reason not to compare them with the paper's."""
+    """Return the sample and the method, then every reason not to compare the figures with the paper's."""
     crops = "" if summary["n"] == summary["masses"] else f" in {summary['n']} crops"
     intervals = "{level:.0%} intervals: {draws:,} bootstrap draws of patients".format(**summary["interval"])
     wilson = "; the paper's: Wilson's, of the counts behind its figures" if summary["split"] == "test" else ""
@@ -94,22 +94,26 @@ def other_data(source: str) -> str:
     if source == "synthetic":
         return "SYNTHETIC films: these figures show that the code works, and nothing about mammograms or the paper."
     if source == "ddsm":
-        return "The paper's split was not published: these are other masses of the same database."
-    return "Not the paper's data: its masses are others, and its figures stand here for orientation only."
+        return "The paper did not publish its split: these are other masses of the same database."
+    return "Our masses differ from the paper's: its figures stand here for orientation only."
 
 
 def caveats(summary: dict) -> list[str]:
-    """Return what makes the paper's figures incomparable, or this net's doubtful."""
+    """Return the reasons why the paper's figures cannot be compared, or this net's are doubtful."""
     found = [other_data(summary["source"])]
     if summary["context"] != "large" and summary["split"] == "test":
         found.append(f"The context is {summary['context']}; the paper's Table 3 has large context.")
     if summary["augmented_training"] is False and summary["split"] == "test":
         found.append("Trained without augmentation; the paper's Table 3 has it.")
     if summary["malignant"] != summary["benign"]:
-        found.append("The classes are unequal, which moves accuracy and precision; the paper's sets are balanced.")
+        found.append(
+            "The classes are not balanced, which changes accuracy and precision; the paper's sets are balanced."
+        )
     short = [name for name in metrics.NAMES if summary["metrics"][name]["draws"] < summary["interval"]["draws"]]
     if short:
         found.append(f"Draws that lacked a class, or any mass called malignant, were left out for {', '.join(short)}.")
     if any(summary["metrics"][name]["value"] in (0, 1) for name in metrics.NAMES):
-        found.append("The interval of a figure of exactly 0 or 1 has no width: the method's limit, not certainty.")
+        found.append(
+            "The interval of a figure of exactly 0 or 1 has no width: that is the method's limit, and no certainty."
+        )
     return found + [f"Doubtful: {doubt}." for doubt in summary["doubts"]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.core.errors import InputError
-from data_prep.core.records import Film
+from data_prep.core.records import CLASSES, Film
 from data_prep.database import context_crops, grey_levels, manifest
 from data_prep.sources import single_film
 from scripts.evaluation import plots, saliency_maps, saliency_zones, selection
@@ -26,7 +26,7 @@ def training_of(trained: selection.TrainedNet, data: Path) -> dict:
 
 
 def doubts(trained: selection.TrainedNet, data: Path, content: dict, kind: str) -> list[str]:
-    """Return why the net may be shown this film otherwise than the films that it learnt from."""
+    """Return the reasons why this film may look different to the net from the films that it learnt from."""
     found = []
     if trained.run.get("data_digest", content["digest"]) != content["digest"]:
         found.append(f"{data} is another database than the net was trained on: context and mean may differ")
@@ -36,9 +36,9 @@ def doubts(trained: selection.TrainedNet, data: Path, content: dict, kind: str) 
     return found
 
 
-def far_from_training(content: dict, judged: list[plots.ClassifiedMass]) -> list[str]:
+def far_from_training(content: dict, masses: list[plots.ClassifiedMass]) -> list[str]:
     """Return a warning for each mass whose crop has grey levels far from those of the training set's crops."""
-    seen = [(mass, grey_levels.histogram(mass.crop)) for mass in judged if "histogram" in content]
+    seen = [(mass, grey_levels.histogram(mass.crop)) for mass in masses if "histogram" in content]
     return [
         f"{mass.name}: its grey levels lie far from the training set's (mean {mass.crop.mean():.0f} of 255): "
         "another kind of film, or its bits mean something else"
@@ -80,7 +80,7 @@ def classify_masses(
         plots.ClassifiedMass(
             name=mass.name,
             probability=float(probabilities[i]),
-            of_class=saliency_maps.CLASSES[found["classes"][i]],
+            of_class=CLASSES[found["classes"][i]],
             outline=mass.outline,
             window=windows[i],
             outline_seen=saliency_zones.seen(windows[i], mass.outline, seen.shape[-1]),

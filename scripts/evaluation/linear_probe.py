@@ -69,7 +69,7 @@ def load_start(net: str, weights: Path | None, seed: int):
 
 def features(net: str, caffe_net, images: np.ndarray, data: Path) -> Iterator[np.ndarray]:
     """Yield the last feature map, averaged over its places, of uint8 images (n, 227, 227): (channels,) each."""
-    last = definitions.last_feature_layer(definitions.read_prototxt(definitions.prototxt(net, "deploy")))
+    last = definitions.last_feature_layer(definitions.read_net(net, "deploy"))
     for start in range(0, len(images), BATCH):
         inputs = inference.preprocess(net, images[start : start + BATCH], data)
         caffe_net.blobs["data"].reshape(*inputs.shape)
@@ -100,5 +100,5 @@ def probe(found: np.ndarray, masses: Masses) -> Estimate:
 
 
 def _convolutions(net: str) -> set[str]:
-    deploy = definitions.read_prototxt(definitions.prototxt(net, "deploy"))
+    deploy = definitions.read_net(net, "deploy")
     return {layer.name for layer in deploy.layer if layer.type == "Convolution"}

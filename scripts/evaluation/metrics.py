@@ -1,4 +1,4 @@
-"""Figures of merit of a two-class prediction, with 95 % intervals that resample patients: functions of arrays.
+"""Metrics of a two-class prediction with 95 % intervals that resample patients, as functions of arrays.
 
 Throughout: `labels` (n,) of 0 benign and 1 malignant, `probabilities` (n,) of malignancy in [0, 1], `patients`
 (n,) of whatever numpy sorts. The positive class is malignant, as in the paper's precision and recall.
@@ -19,7 +19,7 @@ LEVEL = 0.95
 DRAWS = 2000
 SEED = 0
 INTERVAL = {"level": LEVEL, "by": "patient", "draws": DRAWS, "seed": SEED}
-"""How the intervals are made, as results say it."""
+"""The method of the intervals, as results record it."""
 
 CELLS_AT_ONCE = 2_000_000
 

@@ -1,4 +1,4 @@
-"""What the paper reports, as data: Lévy & Jain, "Breast Mass Classification from Mammograms using Deep Convolutional
+"""The paper's results as data: Lévy & Jain, "Breast Mass Classification from Mammograms using Deep Convolutional
 Neural Networks", NIPS ML4H workshop 2016, arXiv 1612.00542. The one home of its results
 (data_prep/database/build_summary.py has the sizes of its data).
 
@@ -79,7 +79,7 @@ def wilson(counts: Counts) -> dict[str, tuple[float, float]]:
 def validation_wilson(accuracy: float) -> tuple[float, float]:
     """Wilson 95 % interval of a validation accuracy: of the nearest whole number of HELD_OUT masses.
 
-    The paper gives two decimals and not the number of its validation masses, so the count is a guess within one.
+    The paper gives two decimals, and not how many validation masses it has: the count is a guess within one.
     """
     return _wilson(round(accuracy * HELD_OUT), HELD_OUT)
 

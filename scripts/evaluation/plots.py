@@ -1,4 +1,4 @@
-"""Figures of an evaluation (ROC, precision against recall, confusion), of saliency maps and of classified masses.
+"""Plots of an evaluation (ROC, precision against recall, confusion), of saliency maps and of classified masses.
 
 The paper's operating point is drawn for orientation and marked as other data.
 """
@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from data_prep.auditing.contact_sheet import DPI, OUTLINE
 from data_prep.database.context_crops import Window
 from scripts.evaluation import evaluation_table, metrics, paper_results
 
 BLUE, ORANGE, GREY = "#0b5394", "#d35400", "#8a8a8a"
-OUTLINE, SQUARE = "#ffb000", "#39c5ff"  # of a mass, of its context: visible on black and on white tissue
-DPI = 150
+SQUARE = "#39c5ff"  # of a mass's context: visible on black and on white tissue, as OUTLINE is
 TINY = 1e-30  # keeps the scale of an all-zero map valid
 BRIGHTEST = 99.5  # percentile of a map shown as white: its largest values would leave the rest black
 LARGEST_FILM = 1000  # pixels of a film's longer side in a picture
@@ -68,7 +68,7 @@ def precision_recall(summary: dict, labels: np.ndarray, probabilities: np.ndarra
 
 
 def confusion(summary: dict, labels: np.ndarray, probabilities: np.ndarray) -> Figure:
-    """Counts at the threshold: a row a true class, shaded by the share of that class."""
+    """Counts at the threshold: a row per true class, shaded by the share of that class."""
     counts = metrics.confusion(labels, probabilities)
     table = np.array([[counts.tp, counts.fn], [counts.fp, counts.tn]])
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
@@ -119,7 +119,7 @@ def saliency(
 
 
 def classified(heading: str, film: np.ndarray, size: tuple[int, int], masses: Sequence[ClassifiedMass]) -> Figure:
-    """Masses of one film, a row each: the film with outline and context square, what the net sees, its map.
+    """Masses of one film, one row each: the film with outline and context square, what the net sees, its map.
 
     `film` is the stored image, uint8 (rows, columns), perhaps squashed; `size` the film's (width, height) in pixels.
     """
@@ -219,20 +219,3 @@ def _lines(axes, log: list[dict[str, float]], name: str) -> None:
     axes.grid(color="#e6e6e6", lw=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend()
-
-
-def examples(benign: list[np.ndarray], malignant: list[np.ndarray], source: str) -> Figure:
-    """Benign masses in the upper row, malignant ones in the lower (the paper's Fig 1)."""
-    columns = max(len(benign), len(malignant))
-    figure = Figure(figsize=(1.9 * columns, 4.2), dpi=DPI, layout="constrained")
-    axes = figure.subplots(2, columns, squeeze=False)
-    for row, (name, images) in enumerate((("benign", benign), ("malignant", malignant))):
-        for place, image in zip(axes[row], images, strict=False):
-            place.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes[row, 0].set_ylabel(name, fontsize=11)
-    for place in axes.flat:
-        place.set_xticks([])
-        place.set_yticks([])
-        place.spines[:].set_visible(False)
-    figure.suptitle(evaluation_table.SOURCES.get(source, source), fontsize=10)
-    return figure

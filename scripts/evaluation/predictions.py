@@ -39,13 +39,13 @@ def read_predictions(path: Path) -> Predictions:
     return Predictions(*text, *values)
 
 
-def predict_split(chosen: selection.EvaluationTarget) -> Iterator[dict]:
+def predict_split(target: selection.EvaluationTarget) -> Iterator[dict]:
     """Yield a row of FIELDS for each record of the split, in key order; InputError when the net gives NaN."""
-    about = manifest.read_csv(chosen.data)
-    net = inference.load_deploy(chosen.net, chosen.weights, selection.BATCH)
-    for keys, labels, inputs in selection.batches(chosen):
+    about = manifest.read_csv(target.data)
+    net = inference.load_deploy(target.net, target.weights, selection.BATCH)
+    for keys, labels, inputs in selection.batches(target):
         outputs = inference.predict(net, inputs)
-        selection.check_numbers(chosen, outputs)
+        selection.check_numbers(target, outputs)
         called = metrics.called_malignant(outputs[:, 1])
         for key, label, probability, malignant in zip(keys, labels, outputs[:, 1], called, strict=True):
             found = {"label": label, "probability": float(probability), "predicted": int(malignant)}

@@ -1,10 +1,10 @@
-"""A table of results: the same rows as a CSV file with full numbers, as Markdown, and as texts for a page."""
+"""Tables of results, as CSV files with all digits, as Markdown and as texts for a page."""
 
 import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.core.files import atomic_write
+from data_prep.core.files import atomic_write, write_text
 from scripts.evaluation import evaluation_table
 from scripts.evaluation.comparisons import Difference, Spread
 from scripts.evaluation.metrics import Estimate
@@ -50,8 +50,7 @@ class Table:
         """Write NAME.csv and NAME.md to the folder."""
         with atomic_write(out / f"{self.name}.csv") as path, path.open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(self.to_csv())
-        with atomic_write(out / f"{self.name}.md") as path:
-            path.write_text(self.to_markdown())
+        write_text(out / f"{self.name}.md", self.to_markdown())
 
 
 def text(cell: Cell) -> str:

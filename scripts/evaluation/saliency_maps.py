@@ -2,10 +2,9 @@
 
 import numpy as np
 
+from data_prep.core.records import CLASSES
 from scripts.evaluation.metrics import called_malignant
 from scripts.nets import inference
-
-CLASSES = ("benign", "malignant")
 
 
 def explain(net, inputs: np.ndarray, of_class: str) -> dict[str, np.ndarray]:

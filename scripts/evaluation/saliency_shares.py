@@ -9,6 +9,7 @@ from data_prep.core.errors import InputError
 from data_prep.database import manifest
 from data_prep.database.lmdb_io import mass_id_of
 from scripts.evaluation import evaluation_table, metrics, saliency_maps, saliency_zones, selection
+from scripts.evaluation.selection import EvaluationTarget
 from scripts.nets import inference
 from scripts.nets.random_init import load_untrained
 
@@ -24,52 +25,52 @@ FIGURES = {
     "concentration_trained": "concentration, trained net",
     "concentration_random": "concentration, random nets",
 }
-"""What is reported of each zone, by its name in saliency_share.json."""
+"""The figures of each zone, by their names in saliency_share.json."""
 
 
-def measure(chosen: selection.EvaluationTarget) -> tuple[list[str], np.ndarray]:
+def measure(target: EvaluationTarget) -> tuple[list[str], np.ndarray]:
     """Return the mass_id of each record and its shares: (n, 4, 3), of area, trained, random, place in each zone."""
-    keys = [record.key for record in selection.records(chosen)]
-    net = inference.load_deploy(chosen.net, chosen.weights)
+    keys = [record.key for record in selection.records(target)]
+    net = inference.load_deploy(target.net, target.weights)
     size = net.blobs["data"].shape[-1]
-    corners = saliency_zones.box_corners(keys, manifest.read_csv(chosen.data), chosen.manifest, size)
-    trained, mean_map = look(chosen, net, corners, "trained net")
+    corners = saliency_zones.box_corners(keys, manifest.read_csv(target.data), target.manifest, size)
+    trained, mean_map = map_shares(target, net, corners, "trained net")
     random = []
     for seed in SEEDS:
-        settling = (inputs for _, _, inputs in islice(selection.batches(chosen), SETTLING))
-        net = load_untrained(chosen.net, seed, settling)
-        random.append(look(chosen, net, corners, f"random net {seed}")[0])
+        settling = (inputs for _, _, inputs in islice(selection.batches(target), SETTLING))
+        net = load_untrained(target.net, seed, settling)
+        random.append(map_shares(target, net, corners, f"random net {seed}")[0])
     area, place = (
         [saliency_zones.shares(heat, each) for each in corners] for heat in (np.ones((size, size)), mean_map)
     )
     return [mass_id_of(key) for key in keys], np.stack([area, trained, np.mean(random, axis=0), place], axis=1)
 
 
-def look(chosen: selection.EvaluationTarget, net, corners: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+def map_shares(target: EvaluationTarget, net, corners: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the shares (n, 3) of a net's maps, NaN for a map that is zero everywhere, and the mean map (s, s)."""
     shares, maps_sum = [], 0
-    for _, _, inputs in selection.batches(chosen, what):
+    for _, _, inputs in selection.batches(target, what):
         found = saliency_maps.explain(net, inputs, "predicted")
-        selection.check_numbers(chosen, found["scores"])
+        selection.check_numbers(target, found["scores"])
         for heat in found["maps"].astype(np.float64):
             shares.append(saliency_zones.shares(heat, corners[len(shares)]))
             maps_sum = maps_sum + heat / (heat.sum() or 1)
     return np.array(shares), maps_sum / len(shares)
 
 
-def summarise(chosen: selection.EvaluationTarget, masses: list[str], shares: np.ndarray) -> dict:
+def summarise(target: EvaluationTarget, masses: list[str], shares: np.ndarray) -> dict:
     """Return what saliency_share.json holds, of measure's result.
 
     Masses with a map of zeros (a ReLU net can be dead to an image) are left out and counted; InputError when all are.
     """
     kept = np.isfinite(shares).all(axis=(1, 2))
     if not kept.any():
-        raise InputError(f"{chosen.weights}: the scores do not depend on the image, so the net is dead; train again")
-    about = manifest.read_csv(chosen.data)
+        raise InputError(f"{target.weights}: the scores do not depend on the image, so the net is dead; train again")
+    about = manifest.read_csv(target.data)
     masses = [mass for mass, keep in zip(masses, kept, strict=True) if keep]
     patients = np.array([about[mass]["patient"] for mass in masses])
     return {
-        **selection.describe(chosen),
+        **selection.describe(target),
         "n": len(masses),
         "masses": len(set(masses)),
         "patients": len(set(patients)),
@@ -79,10 +80,8 @@ def summarise(chosen: selection.EvaluationTarget, masses: list[str], shares: np.
         "zones": estimates(shares[kept], patients),
         "random_seeds": SEEDS,
         "interval": metrics.INTERVAL,
-        "doubts": selection.doubts(chosen),
-        "command": provenance.command(),
-        "commit": provenance.commit(),
-        "versions": provenance.versions("numpy"),
+        "doubts": selection.doubts(target),
+        **provenance.made_by("numpy"),
     }
 
 
@@ -111,7 +110,7 @@ def heading(summary: dict) -> str:
 
 
 def render(summary: dict) -> str:
-    """Return the table and what it rests on, as Markdown that also reads well in a terminal."""
+    """Return the table with its sample and method, as Markdown that also reads well in a terminal."""
     inner, outer = summary["bounds"]
     heads = (f"mass (r < {inner})", f"margin ({inner} to {outer})", f"context (r > {outer})")
     columns = [["", *FIGURES.values()]]
@@ -121,7 +120,7 @@ def render(summary: dict) -> str:
     notes = [
         f"{summary['masses']} masses{crops} of {summary['patients']} patients. Weights: {summary['weights']}",
         f"r: elliptical radius, 1 on the outline, which is here the {summary['outline']}.",
-        f"Random nets: weights drawn anew with seeds {', '.join(map(str, summary['random_seeds']))}; the mean of them.",
+        f"Random nets: the mean of fresh weights with seeds {', '.join(map(str, summary['random_seeds']))}.",
         "{level:.0%} intervals: {draws:,} bootstrap draws of patients.".format(**summary["interval"]),
     ]
     if summary["left_out"]:

@@ -1,4 +1,4 @@
-"""Where a mass lies in what the net sees, and how much of a map falls on it, on its margin and on what is around it.
+"""Zones of a saliency map: the mass, its margin and what is around it, and the share of the map in each.
 
 The databases keep a mass's box, not its outline, so here a mass is the ellipse inscribed in its box. A pixel's zone
 follows from its elliptical radius, 0 at the centre and 1 on the ellipse. The band from 0.8 to 1.2 stands for the
@@ -29,8 +29,7 @@ def box_corners(keys: list[str], about: dict[str, dict[str, str]], content: dict
 
 def seen(window: context_crops.Window, points: np.ndarray, size: int) -> np.ndarray:
     """Return where a film's points (n, 2) lie in a net's input of `size` pixels, cut from the window: (n, 2)."""
-    cut = (context_crops.SIZE - size) // 2  # nets.centre_crop's
-    return np.array([context_crops.place(window, x, y) for x, y in points]) - cut
+    return context_crops.places(window, points) - (context_crops.SIZE - size) // 2  # as inference.centre_crop cuts it
 
 
 def radius(corners: np.ndarray, size: int) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Which snapshot, which data, which folder: what the drivers that use a trained net leave to the user alike.
+"""Options shared by scripts that load a trained net: snapshot, database, output folder.
 
-Left alone, they take the newest whole snapshot under runs/ and the data that its run.json names, and say so.
+The defaults are the newest whole snapshot under runs/ and the database that its run.json names; the scripts print both.
 """
 
 import argparse
@@ -85,8 +85,10 @@ def add_net_arguments(parser: argparse.ArgumentParser) -> None:
 
 def choose_net(args: argparse.Namespace) -> TrainedNet:
     """Return the trained net, its snapshot checked to be whole, and print which it is."""
-    weights = args.weights or caffemodel.newest_snapshot(_folder(args.run) if args.run else RUNS)
-    net = caffemodel.net_of(weights)
+    if args.run and not args.run.is_dir():
+        raise InputError(f"{args.run}: no such run; train one with scripts/train.py")
+    weights = args.weights or caffemodel.newest_snapshot(args.run or RUNS)
+    net = caffemodel.read_snapshot(weights).name
     run = run_files.read_run(weights.parent)
     how = "" if args.weights or args.run else " (newest under runs/; choose with --weights or --run)"
     print(f"weights: {weights}{how}")
@@ -97,94 +99,83 @@ def choose_target(args: argparse.Namespace) -> EvaluationTarget:
     """Return the choice, each part of it checked to be there, and print it; InputError says what is not."""
     trained = choose_net(args)
     data = args.data or trained.trained_on
-    chosen = EvaluationTarget(**vars(trained), data=data, split=args.split, manifest=manifest.read_json(data))
-    manifest.check_tied(data, chosen.manifest, args.split)
-    print(f"data: {data}, {args.split} split, source: {chosen.manifest['source']}")
-    for warning in doubts(chosen):
+    target = EvaluationTarget(**vars(trained), data=data, split=args.split, manifest=manifest.read_json(data))
+    manifest.check_tied(data, target.manifest, args.split)
+    print(f"data: {data}, {args.split} split, source: {target.manifest['source']}")
+    for warning in doubts(target):
         print(f"warning: {warning}", file=sys.stderr)
-    return chosen
+    return target
 
 
-def out_folder(chosen: EvaluationTarget, out: Path | None, purpose: str) -> Path:
+def out_folder(target: EvaluationTarget, out: Path | None, purpose: str) -> Path:
     """Return the folder for results, made: `out`, or one beside the weights.
 
     Snapshots of several nets can lie together where no run.json is, so there the name starts with the snapshot's.
     """
-    name = f"{purpose}_{chosen.split}" if chosen.run else f"{chosen.weights.stem}_{purpose}_{chosen.split}"
-    out = out or chosen.weights.parent / name
+    name = f"{purpose}_{target.split}" if target.run else f"{target.weights.stem}_{purpose}_{target.split}"
+    out = out or target.weights.parent / name
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{out}: cannot be made ({error.strerror}); choose_target another --out") from None
+        raise InputError(f"{out}: cannot be made ({error.strerror}); choose another --out") from None
     return out
 
 
-def doubts(chosen: EvaluationTarget) -> list[str]:
+def doubts(target: EvaluationTarget) -> list[str]:
     """Return why these weights may look better on this data than they are: patients seen in training."""
-    if chosen.split == "train":
+    if target.split == "train":
         return []
-    if not (chosen.trained_on / manifest.JSON).is_file():
-        return [f"{chosen.trained_on} is gone, so which patients these weights were trained on is unknown"]
-    digest = manifest.read_json(chosen.trained_on)["digest"]
-    if chosen.run.get("data_digest", digest) != digest:
-        return [f"{chosen.trained_on} was rebuilt after this training, so its patients may have been trained on"]
-    seen = seen_in_training(chosen)
+    if not (target.trained_on / manifest.JSON).is_file():
+        return [f"{target.trained_on} is gone, so which patients these weights were trained on is unknown"]
+    digest = manifest.read_json(target.trained_on)["digest"]
+    if target.run.get("data_digest", digest) != digest:
+        return [f"{target.trained_on} was rebuilt after this training, so its patients may have been trained on"]
+    seen = set()  # names of another source mean other patients
+    if manifest.read_json(target.trained_on)["source"] == target.manifest["source"]:
+        seen = _patients(target.data, target.split) & _patients(target.trained_on, "train")
     return [f"{len(seen)} of this split's patients were trained on, such as {min(seen)}"] if seen else []
 
 
-def seen_in_training(chosen: EvaluationTarget) -> set[str]:
-    """Return the split's patients who are in the training set; names of another source mean other patients."""
-    if manifest.read_json(chosen.trained_on)["source"] != chosen.manifest["source"]:
-        return set()
-    return _patients(chosen.data, chosen.split) & _patients(chosen.trained_on, "train")
-
-
-def records(chosen: EvaluationTarget) -> Iterator[lmdb_io.Record]:
-    """Return the chosen split's records in key order; InputError when there are none."""
-    folder = chosen.data / chosen.split
+def records(target: EvaluationTarget) -> Iterator[lmdb_io.Record]:
+    """Return the split's records in key order; InputError when there are none."""
+    folder = target.data / target.split
     if lmdb_io.count(folder) == 0:
-        raise InputError(f"{folder}: no masses in this split; choose_target another with --split")
+        raise InputError(f"{folder}: no masses in this split; choose another with --split")
     return lmdb_io.records(folder)
 
 
-def batches(chosen: EvaluationTarget, what: str | None = None) -> Iterator[tuple[list[str], list[int], np.ndarray]]:
+def batches(target: EvaluationTarget, what: str | None = None) -> Iterator[tuple[list[str], list[int], np.ndarray]]:
     """Yield keys, labels and net inputs of the split, BATCH at a time, in key order; a bar, called `what`, goes along.
 
     The last batch may be smaller.
     """
-    stream = iter(tqdm(records(chosen), desc=what, total=chosen.count, unit="mass", disable=None))
+    stream = iter(tqdm(records(target), desc=what, total=target.count, unit="mass", disable=None))
     while some := list(islice(stream, BATCH)):
         images = np.stack([record.image for record in some])
-        inputs = inference.preprocess(chosen.net, images, chosen.mean_folder)
+        inputs = inference.preprocess(target.net, images, target.mean_folder)
         yield [record.key for record in some], [record.label for record in some], inputs
 
 
-def describe(chosen: EvaluationTarget) -> dict:
+def describe(target: EvaluationTarget) -> dict:
     """Return what a result says of the weights and the data that it is of."""
     return {
-        "net": chosen.net,
-        "weights": public(chosen.weights),
-        "weights_sha256": caffemodel.sha256_of(chosen.weights),
-        "data": public(chosen.data),
-        "data_digest": chosen.manifest["digest"],
-        "source": chosen.manifest["source"],
-        "context": chosen.manifest["context"],
-        "augmented_training": chosen.augmented_training,
-        "split": chosen.split,
+        "net": target.net,
+        "weights": public(target.weights),
+        "weights_sha256": caffemodel.sha256_of(target.weights),
+        "data": public(target.data),
+        "data_digest": target.manifest["digest"],
+        "source": target.manifest["source"],
+        "context": target.manifest["context"],
+        "augmented_training": target.augmented_training,
+        "split": target.split,
     }
 
 
-def check_numbers(chosen: TrainedNet, outputs: np.ndarray) -> None:
+def check_numbers(target: TrainedNet, outputs: np.ndarray) -> None:
     """Raise InputError when a net's outputs are not all numbers."""
     if not np.isfinite(outputs).all():
-        raise InputError(f"{chosen.weights}: the net's output is NaN, so its training diverged; train again")
+        raise InputError(f"{target.weights}: the net's output is NaN, so its training diverged; train again")
 
 
 def _patients(data: Path, split: str) -> set[str]:
     return {row["patient"] for row in manifest.read_csv(data).values() if row["split"] == split}
-
-
-def _folder(run: Path) -> Path:
-    if not run.is_dir():
-        raise InputError(f"{run}: no such run; train one with scripts/train.py")
-    return run

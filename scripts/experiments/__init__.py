@@ -1,1 +1,1 @@
-"""The paper's experiment matrix: what is run, and the tables and verdicts that come of it."""
+"""The paper's experiment matrix: the plan of its commands, the tables of its results, and the verdicts."""

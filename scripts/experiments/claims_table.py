@@ -43,7 +43,7 @@ def claims(results: Results) -> Table:
     by_chance = (1 - metrics.LEVEL) * tests
     notes = (
         "Verdict, by rule: supported where the interval of AUC's difference lies above 0, contradicted where it lies "
-        "below, else open. Open is not equal: the masses are too few to tell.",
+        "below, else open. Open does not mean equal: there are too few masses to tell.",
         f"{tests} comparisons, none corrected for their number: if no pair differed, about {by_chance:.1f} of them "
         "would still not be open. Those that share an experiment are not independent.",
         f"Differences and their p: {metrics.DRAWS:,} bootstrap draws of patients, the same for both nets; "
@@ -51,7 +51,7 @@ def claims(results: Results) -> Table:
         "McNemar's exact test, on the masses that one net alone calls rightly, takes masses as independent. Those of a "
         "patient, two views of one lesion above all, are not, so its p is likely too small.",
         "Each experiment is its first seed's net: the intervals are for these nets on other patients, not for nets "
-        "trained anew, which vary too (seeds.md).",
+        "trained again, which vary too (seeds.md).",
         "The paper's differences are of accuracy, on other masses, and it does not test them.",
     )
     return Table("claims", "The paper's claims, on the same masses", results.about, HEADER, rows, notes)
@@ -75,7 +75,7 @@ def cells(found: Comparison | None, papers: Difference | None) -> tuple[Cell, ..
 
 
 def verdict(difference: Difference) -> str:
-    """What the interval of a difference says to "the second is better"."""
+    """Return whether the interval of a difference supports "the second is better"."""
     if difference.low is None or difference.low <= 0 <= difference.high:
         return "open"
     return "supported" if difference.low > 0 else "contradicted"

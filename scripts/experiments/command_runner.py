@@ -1,4 +1,4 @@
-"""Running our own scripts as a user would type them, for drivers that do several of them in turn."""
+"""Runs our own scripts as a user would type them, for scripts that run several in turn."""
 
 import shlex
 import signal
@@ -35,7 +35,7 @@ def python(script: str, *args: object, log: Path | None = None) -> None:
     if status in (130, 143):
         raise KeyboardInterrupt
     if status:
-        raise InputError(f"{script}: failed, as it says above")
+        raise InputError(f"{script}: failed; see its output above")
 
 
 def _logged(command: list[str], log: Path, head: str) -> int:

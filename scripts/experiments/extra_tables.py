@@ -57,8 +57,8 @@ def per_patient(results: Results) -> Table:
         rows.append((model(experiment), *sizes(patients[0]), *metrics.estimates(*patients).values()))
     notes = (
         "A patient's probability is the highest of its masses', and a patient is malignant when any of its masses is. "
-        "So the more masses a patient has, the likelier it is called malignant.",
-        "The balance of classes among patients is not that among masses, which moves accuracy and precision.",
+        "So a patient with more masses is more likely to be called malignant.",
+        "Patients have another balance of classes than masses have, which changes accuracy and precision.",
         f"{INTERVALS}.",
         FIRST_SEED,
     )
@@ -82,7 +82,7 @@ def callback(results: Results) -> Table:
     notes = (
         f"Called back: without the masses of pathology {comparisons.NO_CALLBACK}, benign ones that a radiologist did "
         "not think worth a second look. An experiment with one row has none of them in its test set.",
-        "To leave them out moves the balance of classes, and with it accuracy and precision.",
+        "Leaving them out changes the balance of classes, and with it accuracy and precision.",
         f"{INTERVALS}.",
         UNIT,
         FIRST_SEED,
@@ -111,9 +111,8 @@ def operating(results: Results) -> Table:
     notes = (
         "The threshold is the highest whose recall is at least the wanted one: the lowest and the highest recall of "
         "the radiologists whom the paper cites. All figures are the test set's.",
-        "From validation: what use would give. Recall may miss the wanted one; the intervals are those of this very "
-        "threshold.",
-        "From test: optimistic, as the masses judged chose it. Each draw of patients chooses anew.",
+        "From validation: as in use. Recall may miss the wanted one; the intervals are those of this threshold.",
+        "From test: optimistic, as it is chosen on the masses judged by it. Each draw of patients chooses its own.",
         f"The paper: GoogLeNet's recall {best.recall} at precision {best.precision}, at its own threshold.",
         f"{INTERVALS}.",
         FIRST_SEED,
@@ -154,8 +153,8 @@ def seeds(results: Results) -> Table:
             rows.append((model(experiment), WORDS[split], f"all {len(runs)}", *cells))
     notes = (
         f"{INTERVALS}, for one seed. For all: mean (lowest-highest), and the standard deviation, of a sample.",
-        "A seed decides start, dropout and mirroring; split and crops stay. The interval of a seed has the uncertainty "
-        "of the patients, the range over seeds that of the training: neither has both.",
+        "A seed decides start, dropout and mirroring; split and crops stay the same. A seed's interval holds the "
+        "uncertainty of the patients, the range over seeds that of the training; neither holds both.",
         "Experiments that are not here have one seed, or were not run.",
     )
     header = ("Model", "Split", "Seed", "Accuracy", "Accuracy's SD", "AUC", "AUC's SD")
@@ -178,7 +177,7 @@ def saliency_shares(out: Path, experiments: Iterable[Experiment], runs: Runs, ab
         f"A mass is the ellipse inscribed in its box; its margin is the band from {inner} to {outer} of its radius.",
         "Random nets: the same architecture with fresh weights, the mean of three.",
         "Mean map: what a net would give that looks at the same place whatever it is shown. Masses lie in the middle, "
-        "so only what exceeds it follows the very mass.",
+        "so only what exceeds it follows the mass.",
     )
     rows = [row for experiment, shares in counted for row in _rows_by_zone(experiment, shares)]
     table = Table("saliency", "Fig 3 in numbers: where the saliency falls", about, SHARE_HEADER, rows, notes)

@@ -38,7 +38,7 @@ class Experiment:
 
     @property
     def crops(self) -> str:
-        """Which of a set's databases it is trained on, such as "large_aug"."""
+        """The name of the database that it is trained on, such as "large_aug"."""
         return f"{self.context}_{'aug' if self.augmented else 'noaug'}"
 
 

@@ -1,4 +1,4 @@
-"""Figures 1 to 3 and the page of a reproduction, from finished runs and their tables."""
+"""Figures 1 to 3 and the page of a reproduction, made from finished runs and their tables."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From finished experiments to tables: the paper's three, its figures beside ours, and what else the predictions say.
+"""The tables of finished experiments: the paper's three with its figures beside ours, and others.
 
     table1, table2, table3    the paper's, in its order
     extra                     the experiments that the paper does not have

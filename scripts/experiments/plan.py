@@ -1,10 +1,10 @@
-"""From experiments.toml to the commands that a user would type, in order: databases, experiments.
+"""The plan of the experiments: the commands that a user would type, in order: databases, trainings.
 
-What a finished step has left is found again, and the step is not taken again. The folders, from the repository's root:
+A step whose output is there already is not taken again. The folders, from the repository's root:
 
     data/reproduce/DATA/large_aug ...             a database for each kind of crops, all of one split
-    runs/reproduce/DATA/BUDGET/EXPERIMENT_seedN          a run, with what eval.py and the others made of it;
-                               EXPERIMENT_seedN.log      what they printed
+    runs/reproduce/DATA/BUDGET/NAME_seedN         an experiment's run, with what eval.py and the others made of it;
+                               NAME_seedN.log     what they printed
 """
 
 import math
@@ -30,7 +30,7 @@ WEXPERIMENT, TIMED = 1, 2  # iterations; the first also allocates memory
 
 @dataclass(frozen=True)
 class Data:
-    """What masses the experiments are done on: build_lmdb.py's source and root, and a name for folders."""
+    """The masses that the experiments are done on: build_lmdb.py's source and root, and a name for folders."""
 
     source: str
     root: Path | None
@@ -184,9 +184,7 @@ def _length(experiment: Experiment, database: Path, budget: dict) -> tuple[dict[
         batch = budget["batch"][experiment.net]
         iterations = math.ceil(budget["images"] / batch)
         return {"iterations": iterations}, batch, iterations * batch
-    layer = definitions.data_layer(
-        definitions.read_prototxt(definitions.prototxt(experiment.net, "train_val")), "TRAIN"
-    )
+    layer = definitions.data_layer(definitions.read_net(experiment.net), "TRAIN")
     epochs = paper_results.TEST[experiment.net].epochs
     there = (database / manifest.JSON).is_file()
     masses = manifest.read_json(database)["counts"]["train"]["records"] if there else 0
@@ -200,7 +198,9 @@ def _state(folder: Path, wanted: dict) -> str:
         return "new"
     for key, value in wanted.items():
         if content[key] != value:
-            raise InputError(f"{folder}: was trained with {key} {content[key]}, not {value}; rm -r it to train it anew")
+            raise InputError(
+                f"{folder}: was trained with {key} {content[key]}, not {value}; rm -r it to train it again"
+            )
     return "trained" if content.get("iteration") == content["iterations"] else "begun"
 
 

@@ -37,7 +37,7 @@ class EvaluatedRun(NamedTuple):
 
 @dataclass(frozen=True)
 class Results:
-    """What tables are made of: experiments.toml, each experiment's runs by seed, each run's predictions by split.
+    """The input of the tables: experiments.toml, each experiment's runs by seed, each run's predictions by split.
 
     `about` is the line that says what data and which budget.
     """
@@ -62,7 +62,7 @@ class Results:
         return self.evaluated[runs[0].name, split] if runs else None
 
     def over_seeds(self, experiment: Experiment, split: str, figure: str) -> Spread | None:
-        """How a figure varies over the experiment's seeds; None for fewer than two."""
+        """Return the spread of a figure over the experiment's seeds; None for fewer than two."""
         runs = self.runs.get(experiment.name, [])
         return comparisons.spread([self.evaluated[run.name, split].estimates[figure].value for run in runs])
 
@@ -113,7 +113,7 @@ def figures(evaluated: EvaluatedRun | None, names: Iterable[str] = metrics.NAMES
 
 
 def sizes(labels: np.ndarray) -> tuple[int, int, int]:
-    """How many, how many malignant, how many benign."""
+    """Return the number of masses, of malignant and of benign ones."""
     return len(labels), int((labels == 1).sum()), int((labels == 0).sum())
 
 

@@ -1,4 +1,4 @@
-"""Caffe's own unit tests on a GPU: which there are, and what came of each.
+"""Caffe's own unit tests on a GPU: the list of them, and the result of each.
 
 `scripts/install/caffe_test.sh --cuda` builds their program. Each test case (a class of tests) runs in a process of its
 own: where one of its tests makes Caffe abort, those of the other cases still run.
@@ -61,7 +61,7 @@ def list_tests(chosen: str) -> list[list[str]]:
 
 
 def read(text: str) -> dict[str, dict[str, str]]:
-    """Return result and words of each test that gtest's output tells of; one that it breaks off in was aborted."""
+    """Return result and output of each test in gtest's output; the one in which it breaks off was aborted."""
     found, current, said = {}, None, []
     for line in text.splitlines():
         kind, name = match.groups() if (match := RESULT.match(line)) else ("", "")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError, one_line
-from data_prep.core.files import atomic_write
+from data_prep.core.files import write_text
 from scripts.benchmarks import compare_nets
 from scripts.benchmarks.compare_nets import PASSES
 from scripts.benchmarks.measurements import own_batch
@@ -21,7 +21,7 @@ ITERATIONS = 20
 QUICK_NETS, QUICK_BATCH, QUICK_ITERATIONS = ("baseline",), 4, 3
 NONE = "none"
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "CUDA_LAUNCH_BLOCKING")
-"""What in the environment changes how a GPU computes."""
+"""Environment variables that change how a GPU computes."""
 
 
 def describe(gpu: int | None) -> dict[str, str]:
@@ -47,31 +47,22 @@ def describe(gpu: int | None) -> dict[str, str]:
 def plan(gpu: int | None, folder: Path, quick: bool, unit_tests: str) -> dict[str, Callable]:
     """Return the parts by name, in their order; each is a function that returns its outcome."""
     chosen = QUICK_NETS if quick else definitions.NETS
+    compare = partial(check, verdicts.judge_differences)
     parts = {}
     for net in chosen:
         for phase, name in PASSES.items():
-            parts[f"{net}, {name}"] = partial(check_pass, net, phase, folder / net, gpu)
-        parts[f"{net}, solver"] = partial(check_update, net, folder / net, gpu)
+            parts[f"{net}, {name}"] = partial(compare, isolated_runs.compare_pass, net, phase, folder / net, gpu)
+        parts[f"{net}, solver"] = partial(compare, isolated_runs.compare_update, net, folder / net, gpu)
     for net in chosen:
         size = (QUICK_BATCH, QUICK_ITERATIONS) if quick else (own_batch(net), ITERATIONS)
-        parts[f"{net}, time"] = partial(check_training, net, *size, gpu)
+        parts[f"{net}, time"] = partial(check, verdicts.judge_training, isolated_runs.time_training, net, *size, gpu)
     parts["Caffe's unit tests"] = partial(check_tests, unit_tests, gpu)
     return parts
 
 
-def check_pass(net: str, phase: str, folder: Path, gpu: int | None) -> dict:
-    """Compare a pass forward and backward."""
-    return verdicts.judge_differences(isolated_runs.compare_pass(net, phase, folder, gpu))
-
-
-def check_update(net: str, folder: Path, gpu: int | None) -> dict:
-    """Compare what the solver makes of given gradients."""
-    return verdicts.judge_differences(isolated_runs.compare_update(net, folder, gpu))
-
-
-def check_training(net: str, batch: int, iterations: int, gpu: int | None) -> dict:
-    """Time training iterations."""
-    return verdicts.judge_training(isolated_runs.time_training(net, batch, iterations, gpu))
+def check(judge: Callable, measure: Callable, *arguments) -> dict:
+    """Return the verdict on what a measurement found."""
+    return judge(measure(*arguments))
 
 
 def check_tests(chosen: str, gpu: int | None) -> dict:
@@ -96,5 +87,4 @@ def write_page(out: Path, gpu: int | None, machine: dict[str, str], outcomes: di
         batch=compare_nets.BATCH,
         updates=isolated_runs.UPDATES,
     )
-    with atomic_write(out) as path:
-        path.write_text(page)
+    write_text(out, page)

@@ -1,6 +1,6 @@
-"""What the CUDA libraries say that Caffe is linked with: their versions, the GPUs there are, the memory in use.
+"""The CUDA libraries that Caffe is linked with: their versions, the GPUs that they find, the memory in use.
 
-They are asked through ctypes, in whose calls a GPU that is not there is an error; Caffe itself aborts the process.
+They are called through ctypes, where a missing GPU is an error; Caffe itself would abort the process.
 """
 
 import ctypes
@@ -33,7 +33,7 @@ def check_gpu(gpu: int) -> None:
     try:
         count = _number("cudaGetDeviceCount")
     except InputError as error:
-        raise InputError(f"no usable GPU ({error}); see nvidia-smi; a container wants docker run --gpus all") from None
+        raise InputError(f"no usable GPU ({error}); run nvidia-smi; in Docker add --gpus all") from None
     if not 0 <= gpu < count:
         raise InputError(f"--gpu {gpu}: CUDA finds {count} here, counted from 0 (see nvidia-smi)")
 

@@ -1,4 +1,4 @@
-"""What scripts/gpu_check.py lets Caffe compute, each time in a process of its own: an error of CUDA makes Caffe abort.
+"""The computations of scripts/gpu_check.py, each in a process of its own, as a CUDA error makes Caffe abort.
 
 In all of it `gpu` is the number of a GPU, or None for the CPU.
 """
@@ -36,8 +36,8 @@ def on(gpu: int | None, function: Callable, *arguments):
         try:
             return run_in_fresh_process(function, *arguments, initializer=_begin, initargs=(gpu, log.name))
         except BrokenProcessPool:
-            raise Failed(last_words(log.read()) or "the process ended without a word") from None
-        except Exception as error:  # whatever it is, it is to be in the report
+            raise Failed(last_words(log.read()) or "the process ended without any output") from None
+        except Exception as error:  # any error belongs in the report
             raise Failed(f"{type(error).__name__}: {one_line(error)}") from None
 
 
@@ -63,7 +63,7 @@ def last_words(text: str) -> str:
 
 
 def compare_pass(net: str, phase: str, folder: Path, gpu: int | None) -> dict[str, dict[str, float]]:
-    """Return how far the GPU's outputs and gradients are from the CPU's (caffe_runs.compare_pass), without dropout.
+    """Return how far the GPU's outputs and gradients are from the CPU's (compare_nets.compare_pass), without dropout.
 
     A GPU draws other random numbers than a CPU; all else in the nets is the same twice.
     """
@@ -87,7 +87,7 @@ def compare_update(net: str, folder: Path, gpu: int | None) -> dict[str, dict[st
 
 
 def need_weights(net: str, folder: Path) -> None:
-    """See to it that the folder holds a net's first weights, made on the CPU."""
+    """Make a net's first weights, on the CPU, unless the folder has them."""
     if not (folder / compare_nets.START).exists():
         folder.mkdir(exist_ok=True)
         on(None, compare_nets.make_weights, net, folder)

@@ -1,4 +1,4 @@
-"""What came of each part of scripts/gpu_check.py, judged: a "state", "lines" that say why, and the figures."""
+"""Verdicts on the parts of scripts/gpu_check.py: a "state", "lines" that say why, and the figures."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ def attempt(part: Callable[[], Outcome]) -> Outcome:
     try:
         return part()
     except Failed as error:
-        return {"state": FAILED, "lines": ["it ended early; its last words are below"], "said": str(error)}
+        return {"state": FAILED, "lines": ["it ended early; its last output is below"], "said": str(error)}
 
 
 def judge_differences(found: Mapping[str, Mapping[str, float]]) -> Outcome:
@@ -59,14 +59,14 @@ def _beyond(kind: str, found: Mapping[str, float]) -> str:
 
 
 def judge_training(found: dict) -> Outcome:
-    """Return the outcome of gpu_parts.time_training; a loss that is no number, or out of bounds, is not right."""
+    """Return the outcome of isolated_runs.time_training; a loss that is no number, or out of bounds, is not right."""
     right = math.isfinite(found["loss"]) and found["loss"] < DIVERGED
     lines = [] if right else [f"the loss is {found['loss']:g}"]
     return {"state": MEASURED if right else DISAGREED, "lines": lines, "training": found}
 
 
 def judge_tests(found: Mapping[str, dict]) -> Outcome:
-    """Return the outcome of gpu_unit_tests.run."""
+    """Return the outcome of caffe_unit_tests.run."""
     results = [test["result"] for test in found.values()]
     counts = {result: results.count(result) for result in dict.fromkeys(results)}
     line = f"of {len(found)} tests " + ", ".join(f"{count} {result}" for result, count in counts.items())

@@ -40,7 +40,8 @@ all_archs="75 80 86 89 90 100 120"
 # also faster: it has the speed patches and oneDNN, and is compiled for this very processor. The one with GPU code is
 # stock's otherwise: the speed patches are for the CPU, and nobody has seen them beside GPU code.
 # - No GPU code but in the third, with OpenBLAS, without LevelDB (our sets are LMDBs), for Python 3.
-# - A database in a folder that one may not write, such as a colleague's, is read without LMDB's lock file.
+# - A database in a folder that one may not write, such as a colleague's, or on a file system without locks, is read
+#   without LMDB's lock file.
 # - OpenCV 4 has other names for the two constants that Caffe reads images with. Boost's advice on Caffe's old headers
 #   is silenced: it would hide the cause of a failure.
 # - Ours takes OpenBLAS in its OpenMP flavour: its threads are then those of oneDNN and of Caffe's own loops, and no two
@@ -243,7 +244,7 @@ make_venv() {
     rm -f "$stamp"
     "$python" -m venv --clear "$root/.venv"
     printf '%s\n' "${kind[*]}" "$archs" >"$root/.venv/caffe-kind"
-    "${pip[@]}" install -r "$root/requirements.txt" -r "$root/requirements-dev.txt"
+    "${pip[@]}" install -r "$root/requirements.txt" -r "$root/requirements-fetch.txt" -r "$root/requirements-dev.txt"
     "${pip[@]}" install --no-deps --require-hashes -r "$here/ljpeg.txt"
     chmod +x "$root/.venv/$(site_packages)/ljpeg/jpegdir/jpeg_static"
     "${pip[@]}" install --no-deps --no-build-isolation -e "$root"
@@ -331,7 +332,7 @@ set_up() {
     if wants --cuda; then choose cuda; else choose ours; fi
     key=$(caffe_key)
     # Where the folder was moved, its .venv names the old place and is made anew.
-    wanted=$(echo "$key $root" | cat - "$root"/requirements{,-dev}.txt "$root/pyproject.toml" "$here/ljpeg.txt" | sha256sum)
+    wanted=$(echo "$key $root" | cat - "$root"/requirements{,-fetch,-dev}.txt "$root/pyproject.toml" "$here/ljpeg.txt" | sha256sum)
     if [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && "$root/.venv/bin/caffe" --version >/dev/null 2>&1; then
         echo "Setup is up to date"
         return

@@ -13,7 +13,7 @@ from scripts.nets import definitions
 from scripts.nets.caffemodel import stored_layers
 
 NORM, SCALE = "/batch_norm", "/scale"  # what a convolution's two new layers are called after it
-MOVING_AVERAGE = 0.98  # of the statistics, an iteration (Caffe's is 0.999): a short training forgets its first steps
+MOVING_AVERAGE = 0.98  # of the statistics, per iteration (Caffe's is 0.999): a short training forgets its first steps
 EPSILON = 1e-5  # Caffe's
 
 
@@ -35,7 +35,7 @@ def insert(net) -> None:
 
 
 def reestimate_bn_statistics(net, batches: Iterable[np.ndarray]) -> None:
-    """Take every batch norm's statistics anew from these net inputs (n, c, s, s), the weights left alone.
+    """Take every batch norm's statistics from these net inputs (n, c, s, s), and leave the weights alone.
 
     `net` is a caffe.Net in phase TRAIN, so that each layer sees what comes of normalized batches before it.
     """

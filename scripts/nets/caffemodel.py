@@ -1,4 +1,4 @@
-"""Read caffemodels and say which layers of a net they fill, before Caffe is given them.
+"""Caffemodels: read, and checked for which layers of a net they fill before Caffe is given them.
 
 Caffe copies weights by layer name. A layer that the net lacks is skipped in silence, one that the file lacks keeps its
 random start in silence, and one of another shape aborts the process: so all three are checked here first.
@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from data_prep.core.errors import InputError
 from data_prep.core.files import check_regular, read_bytes, read_json
-from scripts.nets.definitions import NETS, prototxt, read_prototxt
+from scripts.nets.definitions import NETS, read_net
 
 MOST_BYTES = (1 << 31) - 1  # of a message of protobuf's
 SHA256 = "sha256"
@@ -152,15 +152,10 @@ def read_snapshot(path: Path):
     if param.name not in NETS:
         raise InputError(f"{path}: holds the net {param.name!r}, not one of {', '.join(NETS)}; give a trained snapshot")
     names = {layer.name for layer in stored_layers(param)}
-    deploy = read_prototxt(prototxt(param.name, "deploy"))
+    deploy = read_net(param.name, "deploy")
     if any(layer.name not in names for layer in deploy.layer if layer.type not in ("Input", "Softmax")):
         raise InputError(f"{path}: cut short, or of another version of {param.name}; train again")
     return param
-
-
-def net_of(weights: Path) -> str:
-    """Return which net a snapshot holds; errors as read_snapshot."""
-    return read_snapshot(weights).name
 
 
 def newest_snapshot(folder: Path = Path("runs")) -> Path:

@@ -1,4 +1,4 @@
-"""What the drivers share about the three nets: their files, their weights, and running them.
+"""The three nets' hand-written files, and the layers that scripts look for in them.
 
 Everything is read from the hand-written prototxt files: preprocessing from train_val.prototxt's TEST data layer, the
 layers from deploy.prototxt. Caffe aborts the whole process on bad input, so what users give is checked here first.
@@ -42,6 +42,11 @@ def read_prototxt(path: Path, message: str = "NetParameter"):
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except text_format.ParseError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def read_net(net: str, kind: str = "train_val"):
+    """Return a net's hand-written train_val.prototxt or deploy.prototxt as a NetParameter."""
+    return read_prototxt(prototxt(net, kind))
 
 
 def data_layer(train_val, phase: str):

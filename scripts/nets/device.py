@@ -6,14 +6,14 @@ import sys
 from data_prep.core.errors import InputError
 from scripts.nets.definitions import import_caffe
 
-# set_device alone does not touch a GPU that is the first; the timer does.
+# set_device alone does not touch the first GPU; the timer does.
 TRIAL = "caffe.set_device(gpu); caffe.set_mode_gpu(); caffe.Timer().start(); print(gpu, flush=True)"
 REFUSALS = {
     "CPU-only": "this Caffe is built without CUDA; for one with it: scripts/install/setup.sh --cuda",
-    "driver version": "no driver for CUDA 13 answers; see nvidia-smi; a container wants docker run --gpus all",
+    "driver version": "NVIDIA driver missing or too old for CUDA 13 (run nvidia-smi); in Docker add --gpus all",
     "": "no usable GPU of that id; see nvidia-smi",
 }
-"""What is said of the GPU that Caffe refuses, by what Caffe says."""
+"""Reasons why Caffe refuses a GPU, by a word in its message."""
 
 
 def set_mode(gpu: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Running a trained net: loading it for prediction, preprocessing as Caffe's Data layer does, class probabilities."""
+"""Prediction with a trained net: loading it, preprocessing as Caffe's Data layer does, class probabilities."""
 
 from functools import cache
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io
 from scripts.nets.caffemodel import check_fit, read_weights, shapes_of
-from scripts.nets.definitions import data_layer, import_caffe, prototxt, read_prototxt
+from scripts.nets.definitions import data_layer, import_caffe, prototxt, read_net
 
 
 def load_deploy(net: str, weights: Path, batch: int = 1):
@@ -46,7 +46,7 @@ def preprocess(net: str, images: np.ndarray, data: Path) -> np.ndarray:
 
 @cache  # a set is preprocessed in many batches, and GoogLeNet's file takes a while to parse
 def _test_transform(net: str):
-    return data_layer(read_prototxt(prototxt(net, "train_val")), "TEST").transform_param
+    return data_layer(read_net(net), "TEST").transform_param
 
 
 def centre_crop(images: np.ndarray, size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A net as its training finds it: random weights, drawn by the fillers of its hand-written train_val.prototxt."""
+"""Nets with random weights, drawn by the fillers of their hand-written train_val.prototxt."""
 
 import tempfile
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ def load_untrained(net: str, seed: int, batches: Iterable[np.ndarray]):
 
 def deploy_with_fillers(net: str):
     """Return deploy.prototxt as a NetParameter, with the fillers of train_val.prototxt."""
-    deploy, train_val = (definitions.read_prototxt(definitions.prototxt(net, kind)) for kind in ("deploy", "train_val"))
+    deploy, train_val = (definitions.read_net(net, kind) for kind in ("deploy", "train_val"))
     trained = {layer.name: layer for layer in train_val.layer if layer.type in FILLED}
     for layer in deploy.layer:
         if layer.type in FILLED:

@@ -50,7 +50,7 @@ def from_memory(net: str, batch: int, dropout: bool = True):
 
 
 def _in_training(net: str):
-    train_val = definitions.read_prototxt(definitions.prototxt(net, "train_val"))
+    train_val = definitions.read_net(net)
     train_val.layer.remove(definitions.data_layer(train_val, "TEST"))
     return train_val
 

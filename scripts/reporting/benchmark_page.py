@@ -1,4 +1,4 @@
-"""What the benchmarks share: parts that are measured one by one into JSON files, and the page made from these."""
+"""The benchmarks' JSON files, one per part that is measured, and the page made from them."""
 
 import json
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write, write_json
+from data_prep.core.files import write_json, write_text
 from scripts.reporting.page_templates import render
 
 
@@ -23,13 +23,8 @@ def measure(name: str, function: Callable[..., dict], arguments: tuple, out: Pat
     print(f"{name} ...", flush=True)
     began = time.monotonic()
     figures = function(*arguments)
-    about = {
-        "command": provenance.command(),
-        "commit": provenance.commit(),
-        "versions": provenance.versions(*packages),
-        "hardware": provenance.hardware(),
-        "minutes": (time.monotonic() - began) / 60,
-    }
+    about = provenance.made_by(*packages) | {"hardware": provenance.hardware()}
+    about["minutes"] = (time.monotonic() - began) / 60
     write_json(out / f"{name}.json", {"about": about, "figures": figures})
 
 
@@ -41,6 +36,5 @@ def measured(out: Path, parts: Iterable[str]) -> dict[str, dict]:
 def write_page(out: Path, template: str, found: dict[str, dict], **more) -> str:
     """Write README.md from the parts' files, and return it. The template sees them as `parts`, and `more`."""
     page = render(template, parts=found, **more)
-    with atomic_write(out / "README.md") as path:
-        path.write_text(page)
+    write_text(out / "README.md", page)
     return page

@@ -10,7 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError, one_line
-from data_prep.core.files import atomic_write, check_regular, numbers, read_rows, write_rows
+from data_prep.core.files import atomic_write, check_regular, numbers, read_rows, write_csv
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import plots, selection
 from scripts.evaluation.saliency_maps import explain
@@ -24,22 +24,22 @@ SEEN = 224  # pixels shown of each side: what the smallest input of the nets see
 TILE = 112
 
 
-def tiles(chosen: selection.EvaluationTarget) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
+def tiles(target: selection.EvaluationTarget) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
     """Yield for each mass, by its id, a row of FIELDS, its crop and its map, (TILE, TILE) uint8 each.
 
     A mass stands for its first record.
     """
     first: dict[str, lmdb_io.Record] = {}
-    for record in selection.records(chosen):
+    for record in selection.records(target):
         first.setdefault(lmdb_io.mass_id_of(record.key), record)
-    about, masses = manifest.read_csv(chosen.data), sorted(first)
-    net = inference.load_deploy(chosen.net, chosen.weights, selection.BATCH)
+    about, masses = manifest.read_csv(target.data), sorted(first)
+    net = inference.load_deploy(target.net, target.weights, selection.BATCH)
     with tqdm(total=len(masses), unit="mass", disable=None) as bar:
         for start in range(0, len(masses), selection.BATCH):
             some = masses[start : start + selection.BATCH]
             images = np.stack([first[mass].image for mass in some])
-            found = explain(net, inference.preprocess(chosen.net, images, chosen.mean_folder), "predicted")
-            selection.check_numbers(chosen, found["scores"])
+            found = explain(net, inference.preprocess(target.net, images, target.mean_folder), "predicted")
+            selection.check_numbers(target, found["scores"])
             for place, mass in enumerate(some):
                 label, predicted = first[mass].label, int(found["classes"][place])
                 known = {"label": label, "probability": float(found["probabilities"][place, 1]), "predicted": predicted}
@@ -92,7 +92,7 @@ def write(out: Path, rows: list[dict], sheets: dict[str, np.ndarray]) -> None:
     for name, pixels in sheets.items():
         with atomic_write(out / f"{name}.webp") as path:
             Image.fromarray(pixels).save(path, "WEBP", quality=SHEETS[name], method=6)
-    write_rows(out / INDEX, FIELDS, rows)
+    write_csv(out / INDEX, FIELDS, rows)
 
 
 def read(folder: Path) -> list[dict]:

@@ -7,29 +7,29 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import markupsafe
+import mistune
 from PIL import Image
 
-from data_prep.core.files import atomic_write, read_rows, write_json, write_rows
+from data_prep.auditing import contact_sheet
+from data_prep.core.files import atomic_write, read_rows, write_csv, write_json, write_text
 from data_prep.core.provenance import public
-from data_prep.database import build_summary, lmdb_io, manifest
+from data_prep.database import build_summary, manifest
 from scripts.evaluation import curves, evaluation_table, metrics, paper_results, plots, predictions, run_files
 from scripts.reporting import finished_run, gallery, summary_text, svg_charts
 from scripts.reporting.finished_run import FinishedRun
 from scripts.reporting.page_templates import render
 
-EXAMPLES = 5  # masses of each class in the opening picture, as in the paper's Fig 1
+_MARKDOWN = mistune.create_markdown(plugins=["table"])
 CLEAR = 4  # ROC curves that can be told apart: of more, only each net's first is shown at first
 
 
 def examples(out: Path, of: FinishedRun) -> tuple[str, Path]:
-    """Draw the first benign and malignant validation crops of a run's data; return the figure's caption and path."""
-    found: tuple[list, list] = ([], [])
-    for record in lmdb_io.records(of.data / "val"):
-        if len(found[record.label]) < EXAMPLES:
-            found[record.label].append(record.image)
-    with atomic_write(out / "examples.png") as path:
-        plots.examples(*found, of.scores["source"]).savefig(path)
-    return "Masses of the validation set, benign above and malignant below, as the nets see them.", out / "examples.png"
+    """Draw some validation masses of a run's data as the paper's Fig 1; return the figure's caption and path."""
+    content, path = manifest.read_json(of.data), out / "examples.png"
+    masses = contact_sheet.read(of.data, content, contact_sheet.FIG1_MASSES, seed=1, splits=("val",))["val"]
+    contact_sheet.save(contact_sheet.fig1(masses, content), path)
+    return "Masses of the validation set, benign left and malignant right, as the nets see them.", path
 
 
 def saliency(out: Path, of: FinishedRun) -> tuple[str, Path]:
@@ -49,10 +49,10 @@ def write_page(
 ) -> None:
     """Write report.html, README.md and each run's files to the folder `out`.
 
-    `runs` are report_run.read's, at least one. `tables` have a title, a header, rows of texts (or texts(), which
+    `runs` are finished_run.read's, at least one. `tables` have a title, a header, rows of texts (or texts(), which
     returns them) and notes, and perhaps a line `about` their data and the `name` of a CSV file in `out`; `figures` are
-    captions and paths of images; `text` is a discussion, as prose.blocks takes it. With `anonymous` numbers stand in
-    for patients and masses; None: where the films are a user's own.
+    captions and paths of images; `text` is a discussion in Markdown, whose HTML is escaped. With `anonymous` numbers
+    stand in for patients and masses; None: where the films are a user's own.
     """
     if anonymous is None:
         anonymous = any(each.scores["source"] == "boxes" for each in runs)
@@ -64,10 +64,10 @@ def write_page(
         "tables": tables,
         "figures": [(caption, embed(path), os.path.relpath(path, out)) for caption, path in figures],
         "text": text,
+        "discussion": markupsafe.Markup(_MARKDOWN(text)),
     }
     for template, name in (("report.md", "README.md"), ("report.html", "report.html")):
-        with atomic_write(out / name) as path:
-            path.write_text(render(template, **page), encoding="utf-8", errors="backslashreplace")
+        write_text(out / name, render(template, **page))
 
 
 def number_names(runs: Sequence[FinishedRun]) -> dict[str, str]:
@@ -97,7 +97,7 @@ def copy_files(each: FinishedRun, out: Path, called: dict[str, str]) -> None:
             row | {name: called[row[name]] for name in ("mass_id", "patient")} | {"film": ""}
             for row in read_rows(path, predictions.FIELDS)
         ]
-        write_rows(out / path.name, predictions.FIELDS, rows)
+        write_csv(out / path.name, predictions.FIELDS, rows)
     with atomic_write(out / "curves.png") as path:
         plots.curves(each.title, each.log).savefig(path)
 
@@ -122,7 +122,6 @@ def describe(runs: Sequence[FinishedRun], called: dict[str, str]) -> dict:
         "ends": evaluation_table.ends,
         "cell": evaluation_table.interval,
         "square": svg_charts.SQUARE,
-        "blocks": summary_text.blocks,
         "halves": summary_text.halves,
         "rows": lambda table: table.texts() if hasattr(table, "texts") else table.rows,
     }
@@ -169,13 +168,8 @@ def count_table(content: dict) -> list[tuple[str, list[int], str]]:
     rows = []
     for name in build_summary.ROWS:
         values = [content["counts"][split][name] for split in content["counts"]]
-        rows.append(
-            (
-                name,
-                [*values, sum(values)],
-                format(build_summary.PAPER[name], ",") if name in build_summary.PAPER else "",
-            )
-        )
+        paper = f"{build_summary.PAPER[name]:,}" if name in build_summary.PAPER else ""
+        rows.append((name, [*values, sum(values)], paper))
     return rows
 
 

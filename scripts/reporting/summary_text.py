@@ -1,16 +1,14 @@
-"""What report.py's page says in words: the answer in a few sentences, and a discussion that someone wrote."""
+"""The report's answer in a few sentences, and its caveats."""
 
 import re
 from collections.abc import Iterable, Sequence
-
-import markupsafe
 
 from scripts.evaluation import evaluation_table, paper_results
 from scripts.reporting.finished_run import FinishedRun
 
 
 def answer(runs: Sequence[FinishedRun]) -> list[str]:
-    """Return sentences that say how each net did on the test set, and how that stands to the paper's and to chance."""
+    """Return sentences on each net's accuracy on the test set, compared with the paper's and with chance."""
     leading = leading_runs(runs)
     samples = dict.fromkeys(
         f"{run.scores['masses']} test masses of {run.scores['patients']} patients" for run in leading
@@ -20,7 +18,8 @@ def answer(runs: Sequence[FinishedRun]) -> list[str]:
         f"{evaluation_table.interval(*evaluation_table.ends(run.scores, 'accuracy'))} for {run.title}"
         for run in leading
     )
-    found = [f"Here, on {listed(sources)}, {listed(samples)}, accuracy is {listed(figures)}; brackets: 95 % intervals."]
+    found = [f"Here, on {listed(sources)}, {listed(samples)}, accuracy is {listed(figures)}."]
+    found.append("Brackets give 95 % confidence intervals.")
     alike = [] if is_synthetic(runs) else [run for run in leading if run.as_in_table_3 and side(run) is not None]
     places = {"within": 0, "above": 1, "below": -1}
     sides = {place: [run.net_title for run in alike if side(run) == where] for place, where in places.items()}
@@ -39,7 +38,7 @@ def leading_runs(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
 
 
 def side(run: FinishedRun) -> int | None:
-    """Return where the paper's accuracy of the net lies: within the run's interval 0, above it 1, below it -1.
+    """Return 0 where the paper's accuracy of the net lies within the run's interval, 1 above it, -1 below it.
 
     None where the run has no interval.
     """
@@ -59,34 +58,12 @@ def is_synthetic(runs: Sequence[FinishedRun]) -> bool:
 
 
 def caveats(runs: Sequence[FinishedRun]) -> list[str]:
-    """Return why not to compare these figures with the paper's; where it is not all runs' matter, with their names."""
+    """Return the reasons not to compare these figures with the paper's; those of some runs only, with their names."""
     found: dict[str, list[str]] = {}
     for run in runs:
         for caveat in evaluation_table.caveats(run.scores):
             found.setdefault(caveat, []).append(run.name)
     return [caveat if len(names) == len(runs) else f"{', '.join(names)}: {caveat}" for caveat, names in found.items()]
-
-
-def blocks(text: str) -> list[tuple[str, list[markupsafe.Markup]]]:
-    """Return a text's headings, paragraphs and lists as ("h3" or "p", one piece) and ("ul", items), safe for a page.
-
-    Of Markdown it knows lines that begin with # or -, `code`, **strong** and empty lines.
-    """
-    found = []
-    for block in re.split(r"\n\s*\n", text.strip()):
-        if block.startswith("#"):
-            found.append(("h3", [_inline(block.lstrip("# "))]))
-        elif re.match(r"[-*] ", block):
-            found.append(("ul", [_inline(item) for item in re.split(r"(?:^|\n)[-*] ", block)[1:]]))
-        elif block:
-            found.append(("p", [_inline(block)]))
-    return found
-
-
-def _inline(text: str) -> markupsafe.Markup:
-    safe = str(markupsafe.escape(" ".join(text.split())))
-    safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
-    return markupsafe.Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe))
 
 
 def listed(words: Iterable[str]) -> str:

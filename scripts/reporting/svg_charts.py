@@ -1,4 +1,4 @@
-"""The page's charts, from numbers to places on paper; templates/charts.html draws them as SVG in the page's colours.
+"""The page's charts: numbers as places on the drawing; templates/charts.html draws them as SVG in the page's colours.
 
 Every chart is as wide, in CSS pixels, as a phone: so its letters are as large there as on a desk.
 """
@@ -69,7 +69,7 @@ def roc(found: Predictions) -> dict[str, str] | None:
 
 
 def strokes(labels: np.ndarray, probabilities: np.ndarray) -> str:
-    """Return a short stroke a mass in SQUARE at its probability, on the upper edge if malignant, else on the lower."""
+    """Return a short stroke per mass at its probability in SQUARE, on the upper edge if malignant, else the lower."""
     edges = {1: (SQUARE.top, 6), 0: (SQUARE.bottom, -6)}
     return "".join(
         f"M{SQUARE.x(probability):g} {edges[label][0]}v{edges[label][1]}"

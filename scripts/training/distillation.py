@@ -5,10 +5,10 @@ the classifier comes a convolution of 1 x 1 that says at each place what the tea
 standardised by a batch norm, so that each channel counts alike and the loss is the share of their variance that is not
 explained: 1 for a net that knows nothing, 0 for one that gives the answers themselves.
 
-After training, the outputs are scaled (`settled`), which leaves what the net computes as it is, but for LRN. Batch norm
+After training, `recalibrate` scales the outputs, which leaves what the net computes as it is, but for LRN. Batch norm
 makes every layer's output as large as 1, from data in the hundreds: folded in, the first weights would be so small that
 one step at the paper's rate overturned them. So outputs fall from FIRST to LAST over the depth of the net, which brings
-the weights to the size that such rates are made for, BVLC's. Mean and variance are then taken anew from views.
+the weights to the size that such rates are made for, BVLC's. Mean and variance are then estimated again from views.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ SIZE = teacher.CHANNELS * GRID**2  # of an answer
 
 def derive(net: str, data: Path, batch: int, val_batch: int):
     """Return the train_val NetParameter in which the convolutions of `net` learn the answers of the set at `data`."""
-    param = definitions.read_prototxt(definitions.prototxt(net, "train_val"))
+    param = definitions.read_net(net)
     features = definitions.last_feature_layer(param)
     while param.layer[-1].name != features:
         del param.layer[-1]
@@ -69,7 +69,7 @@ def derive(net: str, data: Path, batch: int, val_batch: int):
     return param
 
 
-def settled(train_val, weights: Path, data: Path):
+def recalibrate(train_val, weights: Path, data: Path):
     """Return a distilled net as a NetParameter, its outputs scaled and its statistics taken anew from views.
 
     `train_val` is the NetParameter it was trained as, `weights` its snapshot, `data` its set.
@@ -121,7 +121,7 @@ def finish(folder: Path, settings: Settings, out: Path) -> None:
     """Write the folded weights of the finished run in `folder`, and the JSON that says how they were made."""
     weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
     train_val = definitions.read_prototxt(folder / run_folder.TRAIN_VAL)
-    folded = batch_norm.fold(settled(train_val, weights, Path(settings.data)), out.stem).SerializeToString()
+    folded = batch_norm.fold(recalibrate(train_val, weights, Path(settings.data)), out.stem).SerializeToString()
     content = run_files.read_run(folder)
     result = {
         "views": distillation_set.read_content(Path(settings.data)),

@@ -1,4 +1,4 @@
-"""The training loop round Caffe's solver: progress, evaluation, snapshots, and resuming to the bit."""
+"""The training loop around Caffe's solver: progress, evaluation, snapshots, and resuming to the bit."""
 
 import math
 import signal

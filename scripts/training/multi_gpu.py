@@ -1,8 +1,8 @@
-"""Training on several GPUs of one machine, as pycaffe does it: a process a GPU, gradients averaged by NCCL.
+"""Training on several GPUs of one machine, as pycaffe does it: one process per GPU, gradients averaged by NCCL.
 
 The first process does what a single GPU's would: it evaluates, logs and saves. The others take an iteration when it
 tells them to, and tell it their loss. Caffe's data layer hands each of n processes every n-th record, so that together
-they take the very records that one would.
+they take the same records that one would.
 
 A process that waits in NCCL for one that is gone waits for ever, deaf to Python's signals. So a parent, which computes
 nothing, starts them all, hands stop signals to the first alone, and ends the others as soon as one has ended.
@@ -40,7 +40,7 @@ def usable(typed: str | None) -> list[int | None]:
 
 
 def train(gpus: list[int | None], run: loop.Training) -> None:
-    """Do as loop.train(), in a process for each of these GPUs.
+    """Train a run as loop.train() does, in one process per GPU.
 
     SystemExit where the first process ends with it; InputError when one dies.
     """
@@ -94,7 +94,7 @@ def connect(solver, links: list) -> None:
 
 
 def _live(rank: int, gpus: list[int | None], work: Callable[[], None]) -> None:
-    """Be one of the processes, to its end."""
+    """Set up one of the processes, do its work, and end it."""
     die_with_parent()
     if not parent_process().is_alive():
         os._exit(1)
@@ -117,7 +117,7 @@ def _live(rank: int, gpus: list[int | None], work: Callable[[], None]) -> None:
 
 
 def _lead(connect: Callable, links: list, run: loop.Training) -> None:
-    """Be the first process: loop.train(), the others taking each iteration with it."""
+    """Work of the first process: loop.train(), in which the others take each iteration too."""
 
     def join(solver, settings: Settings) -> Callable[[], tuple[float, float]]:
         with _others_alive():
@@ -136,7 +136,7 @@ def _lead(connect: Callable, links: list, run: loop.Training) -> None:
 
 
 def _follow(connect: Callable, link, run: loop.Training) -> None:
-    """Be another process: take an iteration whenever the first one says so."""
+    """Work of another process: an iteration whenever the first one asks for it."""
     solver = loop.open_solver(run.folder, run.done)
     with _others_alive():
         connect(solver, [link])

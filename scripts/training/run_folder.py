@@ -1,8 +1,8 @@
-"""A run's folder: what train.py keeps there, and finds there again to go on.
+"""A run's folder: the files that train.py keeps there, and resumes from.
 
     train_val.prototxt, solver.prototxt    the net's hand-written ones, filled in
     run.json                               the settings, where the run stands, what code and machine made it
-    log.csv                                a row an evaluation
+    log.csv                                one row per evaluation
     snapshot_iter_N...                     the newest two snapshots (snapshots.py)
 
 Caffe alone can train from the two prototxt files as well: caffe train -solver runs/NAME/solver.prototxt
@@ -18,8 +18,8 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write, lock_file, parse_record, read_json, write_json
-from data_prep.core.provenance import command, commit, hardware, versions
+from data_prep.core.files import atomic_write, lock_file, parse_record, read_json, write_json, write_text
+from data_prep.core.provenance import hardware, made_by
 from scripts.evaluation import run_files
 from scripts.nets import definitions
 from scripts.training.settings import Settings
@@ -75,13 +75,12 @@ def write_prototxts(folder: Path, settings: Settings, train_val=None, solver: Pa
         head = f"# Written for this run from {source}, where the reasons are.\n"
         if not settings.augmented:
             head += "# The training set is not augmented (the paper's No Aug), so its images are not mirrored either.\n"
-        with atomic_write(folder / name) as path:
-            path.write_text(head + text_format.MessageToString(message))
+        write_text(folder / name, head + text_format.MessageToString(message))
 
 
 def prototxts(folder: Path, settings: Settings, train_val=None, solver: Path | None = None) -> dict:
     """Return a run's train_val and solver, by their files' names: the hand-written ones with the settings filled in."""
-    train_val = train_val or definitions.read_prototxt(definitions.prototxt(settings.net, "train_val"))
+    train_val = train_val or definitions.read_net(settings.net)
     solver_source = solver or definitions.solver_prototxt(settings.net)
     part = settings.batch // settings.parts
     for phase, split, batch in (("TRAIN", "train", part), ("TEST", "val", settings.val_batch)):
@@ -192,10 +191,6 @@ def _is_row(row: list[str]) -> bool:
 
 def describe(gpu: str | None) -> dict:
     """Return what run.json says of code and machine."""
-    return {
-        "gpu": gpu,
-        "command": command(),
-        "commit": commit(),
-        "versions": versions("numpy", "protobuf") | {"caffe": definitions.import_caffe().__version__},
-        "hardware": hardware(),
-    }
+    found = {"gpu": gpu, **made_by("numpy", "protobuf"), "hardware": hardware()}
+    found["versions"]["caffe"] = definitions.import_caffe().__version__
+    return found

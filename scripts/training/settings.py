@@ -1,4 +1,4 @@
-"""A run's settings: from what was typed, the hand-written files and the data; checked before Caffe sees them."""
+"""The settings of a run, from its options, the hand-written files and the data, checked before Caffe sees them."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ EVALUATIONS = 25  # in a run counted in iterations: enough for a curve
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a run's weights, apart from code and machine; the part of run.json that a resumed run must keep.
+    """Everything that decides a run's weights, apart from code and machine; a resumed run keeps it.
 
     `evaluate_every` is None where a run is counted in epochs: it is then evaluated at the end of each. `parts` is how
     many equal parts a batch is computed in: GPUs x passes of each (Caffe's iter_size). `augmented` is what the database
@@ -57,7 +57,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may decide about a training; None leaves it to the hand-written files, or to a resumed run."""
+    """The options of a training; None leaves one to the hand-written files, or to a resumed run."""
 
     net: str
     data: Path | None = None
@@ -78,7 +78,7 @@ def new_settings(options: Options, gpus: int = 1) -> Settings:
             f"(python scripts/fetch_weights.py {options.net} fetches them) or what stands in for them, --weights "
             f"results/starts/distilled_{options.net}.caffemodel; or --from-scratch to do without"
         )
-    train_val = definitions.read_prototxt(definitions.prototxt(options.net, "train_val"))
+    train_val = definitions.read_net(options.net)
     solver = definitions.read_prototxt(definitions.solver_prototxt(options.net), "SolverParameter")
     data = options.data or manifest.DEFAULT
     content = manifest.read_json(data)
@@ -142,15 +142,15 @@ def check_same(options: Options, folder: Path, settings: Settings, gpus: int = 1
             f"(--iter-size may be left out); give another --gpu, or another --out"
         )
     if manifest.read_json(Path(settings.data))["digest"] != settings.data_digest:
-        raise InputError(f"{settings.data}: was built anew since the run began, so it cannot be resumed; start another")
+        raise InputError(
+            f"{settings.data}: was rebuilt since the run began, so the run cannot be resumed; start another"
+        )
 
 
 def check_data(settings: Settings) -> None:
     """Raise InputError when the images, or the mean, are not what the net's data layer takes (Caffe would abort)."""
     data = Path(settings.data)
-    transform = definitions.data_layer(
-        definitions.read_prototxt(definitions.prototxt(settings.net, "train_val")), "TRAIN"
-    ).transform_param
+    transform = definitions.data_layer(definitions.read_net(settings.net), "TRAIN").transform_param
     content = manifest.read_json(data)
     for split in ("train", "val"):
         manifest.check_tied(data, content, split)
@@ -168,7 +168,7 @@ def check_weights(settings: Settings) -> None:
         raise InputError(f"{weights}: Caffe would take the comma as the end of one file's name; rename it")
     caffe = definitions.import_caffe()
     shapes = shapes_of(caffe.Net(str(definitions.prototxt(settings.net, "deploy")), caffe.TEST))
-    slow = definitions.slow_layers(definitions.read_prototxt(definitions.prototxt(settings.net, "train_val")))
+    slow = definitions.slow_layers(definitions.read_net(settings.net))
     fit = check_fit(weights, read_weights(weights), shapes, needed=slow)
     if not check_sum(weights):
         print(f"{weights}: unchecked, for no JSON beside it has its SHA-256")

@@ -1,4 +1,4 @@
-"""A run's snapshots: written, judged whole or not, found again, removed.
+"""Save, validate, find and remove a run's snapshots.
 
     snapshot_iter_N.caffemodel     Caffe's snapshot: weights,
     snapshot_iter_N.solverstate    the solver's iteration and moments,
@@ -27,7 +27,7 @@ ENDINGS = (".caffemodel", ".json", ".solverstate")
 
 @dataclass
 class Progress:
-    """What a snapshot must hold beside Caffe's state: sums since log.csv's last row, and the seconds spent so far."""
+    """The part of a snapshot that Caffe leaves out: sums since log.csv's last row, and the seconds spent so far."""
 
     iterations: int = 0
     loss: float = 0.0
@@ -119,7 +119,7 @@ def newest_whole(folder: Path, saved: int = 0) -> tuple[int, Progress]:
 
 
 def save(solver, folder: Path, progress: Progress) -> None:
-    """Let Caffe write a snapshot, see that it is whole, then remove all older ones but the last.
+    """Let Caffe write a snapshot, check that it is whole, then remove all older ones but the last.
 
     Raises InputError when the disk is too full for it, or it is not whole; the older ones are then still there.
     """

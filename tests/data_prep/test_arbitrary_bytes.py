@@ -21,8 +21,8 @@ from data_prep.core.errors import InputError
 from data_prep.core.records import Mass
 from data_prep.formats import dicom, ljpeg
 from data_prep.sources import csv_boxes, ddsm
-from data_prep.synthesis.cbis_set import dataset
 from tests.helpers.dicoms import save
+from tests.helpers.synthetic_cbis import dataset
 
 MEMORY = 600 << 20  # bytes that a reader may take for a small file, whatever that claims
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:pydicom")  # of damaged values, by the hundred

@@ -52,7 +52,9 @@ def failed(result) -> list[str]:
     return [line.split()[1] for line in result.stdout.splitlines() if line.startswith("  FAILED")]
 
 
-def with_records(database: checks.Database, split: str, records: list[decoded_records.Seen]) -> checks.Database:
+def with_records(
+    database: checks.Database, split: str, records: list[decoded_records.DecodedRecord]
+) -> checks.Database:
     """A copy of the database in which one split holds other records."""
     other = replace(database.found[split], records=records, keys=[record.key for record in records])
     return replace(database, found=database.found | {split: other})
@@ -73,7 +75,7 @@ def planted(database: checks.Database, image: np.ndarray) -> tuple[checks.Databa
     """A copy of the database whose first validation record holds `image`; and that record's key."""
     first, *others = database.found["val"].records
     core = database.expected["val"][lmdb_io.name_of(first.key)][1]
-    seen = decoded_records.see(lmdb_io.Record(first.key, first.label, image), core)
+    seen = decoded_records.summarise(lmdb_io.Record(first.key, first.label, image), core)
     return with_records(database, "val", [seen, *others]), f"val/{first.key}"
 
 

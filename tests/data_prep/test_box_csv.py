@@ -1,5 +1,7 @@
 """mini-MIAS and INbreast, in small sets written as those are -> a CSV of boxes -> masses on the right spot."""
 
+import csv
+import json
 import plistlib
 import sys
 from pathlib import Path
@@ -7,12 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import xlwt
 
-from data_prep import from_inbreast, from_mini_mias
+from data_prep import from_coco, from_inbreast, from_mini_mias, from_vindr
 from data_prep.core.errors import InputError
 from data_prep.core.records import Box
 from data_prep.sources import csv_boxes
-from data_prep.sources.box_csv import convert
 from tests.helpers import dicoms
 
 INFO = """\
@@ -30,7 +32,7 @@ mdb115 G ARCH M 461 532 117
 
 def run(monkeypatch, module, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["converter", *map(str, arguments)])
-    convert(module.read, module.__doc__)
+    module.main()
 
 
 def bright_box(film: np.ndarray, scale: float) -> Box:
@@ -96,9 +98,12 @@ def test_the_csv_may_lie_elsewhere_and_is_never_overwritten(mini_mias, monkeypat
         run(monkeypatch, from_mini_mias, mini_mias, "--out", out)
 
 
-@pytest.mark.parametrize("module", [from_mini_mias, from_inbreast])
+@pytest.mark.parametrize("module", [from_mini_mias, from_inbreast, from_vindr])
 def test_a_folder_that_is_not_the_set_is_a_clear_error(module, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match=r"no (Info.txt|INbreast.csv) in it; give the folder of the set"):
+    with pytest.raises(
+        InputError,
+        match=r"no (Info.txt|INbreast.csv or INbreast.xls|finding_annotations.csv) in it; give the folder of the set",
+    ):
         run(monkeypatch, module, tmp_path)
     assert not (tmp_path / "boxes.csv").exists()
 
@@ -179,3 +184,116 @@ def test_what_cannot_be_used_of_inbreast_is_listed_or_named(inbreast, monkeypatc
     (inbreast / "AllXML" / "20587054.xml").write_text("<plist>not really")
     with pytest.raises(InputError, match=r"20587054.xml: not a list of outlines \(.*; unpack the set again"):
         run(monkeypatch, from_inbreast, inbreast)
+
+
+def test_inbreast_is_read_where_only_the_xls_file_came(inbreast, monkeypatch):
+    run(monkeypatch, from_inbreast, inbreast, "--out", inbreast / "from_csv.csv")
+    table = inbreast / "INbreast.csv"
+    book = xlwt.Workbook()
+    sheet = book.add_sheet("Sheet1")
+    for i, line in enumerate(csv.reader(table.open(newline=""), delimiter=";")):
+        for j, field in enumerate(line):
+            sheet.write(i, j, float(field) if field.isdecimal() else field)
+    sheet.write(i + 2, 0, "a note beneath")
+    book.save(str(inbreast / "INbreast.xls"))
+    table.unlink()
+    run(monkeypatch, from_inbreast, inbreast, "--out", inbreast / "from_xls.csv")
+    assert (inbreast / "from_xls.csv").read_text() == (inbreast / "from_csv.csv").read_text()
+    (inbreast / "INbreast.xls").write_bytes(b"PK not Excel's old format")
+    with pytest.raises(InputError, match=r"INbreast\.xls: not an \.xls file .*save it as CSV UTF-8"):
+        run(monkeypatch, from_inbreast, inbreast, "--out", inbreast / "none.csv")
+
+
+def test_bi_rads_above_3_is_malignant_where_that_is_asked_for(inbreast, monkeypatch):
+    run(monkeypatch, from_inbreast, inbreast, "--malignant-above-3")
+    labels = {mass.film.path.name[:8]: mass.label for mass in csv_boxes.masses(inbreast / "boxes.csv")}
+    assert labels == {"20586908": 1, "20586934": 0, "20587054": 1}
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".PGM"])
+@pytest.mark.parametrize("size", [1024, 512])
+def test_copies_of_mini_mias_of_other_kinds_and_sizes_give_the_same_boxes(mini_mias, monkeypatch, ending, size):
+    run(monkeypatch, from_mini_mias, mini_mias, "--out", mini_mias / "before.csv")
+    expected = csv_boxes.masses(mini_mias / "before.csv")
+    for path in list((mini_mias / "all-mias").iterdir()):
+        film = cv2.resize(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), (size, size), interpolation=cv2.INTER_AREA)
+        path.unlink()
+        cv2.imwrite(str(path.with_suffix(ending.lower())), film)
+        path.with_suffix(ending.lower()).rename(path.with_suffix(ending))
+    run(monkeypatch, from_mini_mias, mini_mias)
+    found = csv_boxes.masses(mini_mias / "boxes.csv")
+    assert [(mass.box, mass.reason) for mass in found] == [(mass.box, mass.reason) for mass in expected]
+
+
+VINDR = """\
+study_id,image_id,laterality,view_position,height,width,finding_categories,finding_birads,xmin,ymin,xmax,ymax,split
+s1,i1,L,CC,3518,2800,"['Mass', 'Suspicious Calcification']",BI-RADS 4,600.5,1700,800.25,2100,training
+s1,i1,L,CC,3518,2800,['Suspicious Calcification'],BI-RADS 4,1,1,9,9,training
+s2,i2,R,MLO,3518,2800,['Mass'],BI-RADS 5,-20.5,1700,200,3600,test
+s3,i3,R,MLO,3518,2800,['Mass'],BI-RADS 3,600,1700,800,2100,test
+s4,i4,R,MLO,3518,2800,['No Finding'],,,,,,test
+s5,i5,R,MLO,3518,2800,['Mass'],BI-RADS 3,600,1700,800,2100,test
+"""
+
+
+@pytest.mark.parametrize("kind", [".dicom", ".png"])
+def test_masses_of_vindr_are_read_with_bi_rads_for_pathology(tmp_path, monkeypatch, capsys, kind):
+    (tmp_path / "finding_annotations.csv").write_text(VINDR)
+    for study, image in (("s1", "i1"), ("s2", "i2"), ("s3", "i3")):
+        film = np.full((3518, 2800), 300, np.uint16)
+        path = tmp_path / "images" / study / f"{image}{kind}"
+        path.parent.mkdir(parents=True)
+        if kind == ".dicom":
+            dicoms.save(path, film, bits=12)
+        else:  # a copy of a quarter of the size
+            cv2.imwrite(str(path), (film[::4, ::4] >> 4).astype(np.uint8))
+    run(monkeypatch, from_vindr, tmp_path)
+    first, second, third = csv_boxes.masses(tmp_path / "boxes.csv")
+    assert first.reason == "pathology unproven or unknown: UNPROVEN (BI-RADS 4)"
+    assert (second.patient, second.side, second.view, second.label, second.reason) == ("s2", "RIGHT", "MLO", 1, "")
+    assert_near(second.box, Box(0, 1700, 200, 3518), within=4)  # what leaves the film is cut off
+    assert_near(third.box, Box(600, 1700, 800, 2100), within=4)
+    assert (third.film.width, third.film.height, third.label) == (2800, 3518, 0)
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        "left out: findings of kind No Finding: 1 (in i4)",
+        "left out: findings of kind Suspicious Calcification: 1 (in i1)",
+        "left out: masses without a film: 1 (in i5)",
+    ]
+    run(monkeypatch, from_vindr, tmp_path, "--malignant-above-3", "--out", tmp_path / "all.csv")
+    assert [mass.label for mass in csv_boxes.masses(tmp_path / "all.csv")] == [1, 1, 0]
+
+
+def coco(tmp_path, **image: object) -> dict:
+    cv2.imwrite(str(tmp_path / "P1_left.png"), np.zeros((200, 100), np.uint8))
+    kinds = ("Mass", "malignant_mass", "benign", "calcification")
+    one = {"id": 7, "file_name": "train/P1_left.png", "width": 200, "height": 400} | image
+    marks = [{"id": i, "image_id": 7, "category_id": i, "bbox": [20, 40 * i, 60, 20]} for i in range(4)]
+    return {"images": [one], "annotations": marks, "categories": [{"id": i, "name": kinds[i]} for i in range(4)]}
+
+
+def test_boxes_of_coco_are_read_with_their_categories_for_pathology(tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.json").write_text(json.dumps(coco(tmp_path, patient_id=12)))
+    (tmp_path / "other.json").write_text("[1]")
+    run(monkeypatch, from_coco, tmp_path)
+    masses = csv_boxes.masses(tmp_path / "boxes.csv")
+    assert [mass.box for mass in masses] == [Box(10, 20 * i, 40, 20 * i + 10) for i in range(3)]
+    assert [mass.reason for mass in masses] == ["pathology unproven or unknown: UNPROVEN (Mass)", "", ""]
+    assert [(mass.label, mass.patient) for mass in masses[1:]] == [(1, "12"), (0, "12")]
+    assert capsys.readouterr().err == "left out: annotations of kind calcification: 1 (in train/P1_left.png)\n"
+
+
+def test_without_a_patient_nothing_is_written_of_coco(tmp_path, monkeypatch):
+    (tmp_path / "a.json").write_text(json.dumps(coco(tmp_path)))
+    with pytest.raises(InputError, match=r"whose film is train/P1_left\.png"):
+        run(monkeypatch, from_coco, tmp_path / "a.json")
+    run(monkeypatch, from_coco, tmp_path / "a.json", "--patient", "/([^_]+)_")
+    assert {mass.patient for mass in csv_boxes.masses(tmp_path / "boxes.csv")} == {"P1"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"images": []}, {"categories": [{}]}, {"annotations": [{"image_id": 7, "category_id": 0, "bbox": [1]}]}]
+)
+def test_damaged_annotations_of_coco_are_one_clear_line(tmp_path, monkeypatch, change):
+    (tmp_path / "a.json").write_text(json.dumps(coco(tmp_path) | change))
+    with pytest.raises(InputError, match=r"a\.json: not annotations as COCO has them"):
+        run(monkeypatch, from_coco, tmp_path)

@@ -49,11 +49,11 @@ def test_the_printed_rows_add_up_from_the_papers_numbers_to_those_used():
     text = build_summary.render(
         build_summary.counts(used, split, dict.fromkeys(("train", "val", "test"), 1)), build_summary.account(LESIONS)
     )
-    rows = re.findall(r"^(the paper|more here than there|[-=] \D+?) {2,}\S+ +(\S+) +(\S+)$", text, re.MULTILINE)
+    rows = re.findall(r"^(the paper|difference from the paper|[-=] \D+?) {2,}\S+ +(\S+) +(\S+)$", text, re.MULTILINE)
     for column, paper in ((1, 1820), (2, 997)):
         numbers = {row[0]: int(row[column].replace(",", "")) for row in rows}
         assert numbers["the paper"] == paper
-        assert numbers["the paper"] + numbers["more here than there"] == numbers["= found"]
+        assert numbers["the paper"] + numbers["difference from the paper"] == numbers["= found"]
         left_out = sum(number for head, number in numbers.items() if head.startswith("- "))
         assert numbers["= found"] - left_out == numbers["= used"]
     assert len(rows) == 8

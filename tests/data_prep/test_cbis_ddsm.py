@@ -17,8 +17,8 @@ from data_prep.core.records import Box, Film
 from data_prep.database.split import split_patients
 from data_prep.formats import dicom
 from data_prep.sources import cbis_ddsm
-from data_prep.synthesis.cbis_set import dataset
 from tests.helpers import dicoms
+from tests.helpers.synthetic_cbis import dataset
 
 NAME = "Mass-Training_P_00001_LEFT_CC"
 ROWS, COLUMNS = 4808, 3024

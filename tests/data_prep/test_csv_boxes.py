@@ -189,3 +189,45 @@ def test_the_real_set_is_read_without_loss(shared):
     aspects = [mass.film.width / mass.film.height for mass in used]
     assert np.median(aspects) == pytest.approx(0.59, abs=0.01)
     assert csv_boxes.load_film(used[0].film).shape == (800, 800)
+
+
+PLAIN = "image,patient_id,x,y,width,height,pathology\n"
+
+
+@pytest.mark.parametrize(
+    ("spelling", "label"),
+    [
+        *((word, 1) for word in ("malignant", "Malignant", "MALIGNANT", "M", "m", "1", "1.0", " malignant ")),
+        *((word, 0) for word in ("benign", "B", "b", "0", "0.0", "BENIGN_WITHOUT_CALLBACK", "benign without callback")),
+    ],
+)
+def test_pathology_is_read_in_any_usual_spelling(folder, spelling, label):
+    (mass,) = read(folder, f"a.png,P1,10,20,30,40,{spelling}\n", PLAIN)
+    assert (mass.reason, mass.label) == ("", label)
+
+
+@pytest.mark.parametrize("spelling", ["", "2", "cancer", "malignant?"])
+def test_another_pathology_is_listed_with_the_accepted_words(folder, spelling):
+    (mass,) = read(folder, f"a.png,P1,10,20,30,40,{spelling}\n", PLAIN)
+    assert mass.reason.startswith(
+        f"pathology unproven or unknown: {spelling or 'none given'} (accepted, in any case: MAL"
+    )
+    assert "BENIGN_WITHOUT_CALLBACK, M, 1, B, 0" in mass.reason
+
+
+@pytest.mark.parametrize("header", ["x0,y0,x1,y1", "xmin,ymin,xmax,ymax", "Xmin, Ymin ,XMAX,Y Max"])
+def test_a_box_may_be_given_by_its_corners(folder, header):
+    if "Y Max" in header:
+        header = header.replace("Y Max", "YMax")
+    rows = "a.png;P1;-5,5;20;40;60;BENIGN\nA.png;P1;1;2;;;BENIGN\n"
+    clipped, broken = read(folder, rows, f"Image;Patient ID;{header.replace(',', ';')};Pathology\n")
+    assert clipped.box is None and clipped.reason == "film missing: A.png"
+    assert broken.box == Box(0, 20, 40, 60)
+
+
+def test_ids_that_a_spreadsheet_made_numbers_of_stay_the_patients(folder):
+    rows = "a.png,22678622.0,10,20,30,40,M\na.png,22678622,10,20,30,40,M\na.png,2.26786E+07,10,20,30,40,M\n"
+    one, other, rounded = sorted(read(folder, rows, PLAIN), key=lambda mass: mass.reason)
+    assert one.patient == other.patient == "22678622"
+    assert {one.abnormality, other.abnormality} == {1, 2}
+    assert rounded.reason == "patient_id rounded by a spreadsheet: 2.26786E+07; enter it as text"

@@ -10,7 +10,7 @@ from pydicom.encaps import encapsulate
 from data_prep.core.errors import InputError
 from data_prep.formats import dicom, image_files
 from data_prep.formats.optical_density import stretch_to_8bit
-from data_prep.synthesis.cbis_set import dataset
+from tests.helpers.synthetic_cbis import dataset
 
 
 @pytest.fixture

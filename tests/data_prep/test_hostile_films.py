@@ -24,8 +24,8 @@ from data_prep.core.records import Box, Film
 from data_prep.database import context_crops, crop_films, manifest
 from data_prep.formats import dicom, image_files, limits, ljpeg
 from data_prep.sources import ddsm
-from data_prep.synthesis.cbis_set import dataset
 from tests.helpers import databases
+from tests.helpers.synthetic_cbis import dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 GREY = np.add.outer(np.arange(60), np.arange(50)).astype(np.uint16)

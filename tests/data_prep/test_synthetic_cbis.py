@@ -9,7 +9,8 @@ import pytest
 
 from data_prep.database import manifest
 from data_prep.sources import cbis_ddsm, ddsm
-from data_prep.synthesis import cbis_set, ddsm_set
+from data_prep.synthesis import ddsm_set
+from tests.helpers import synthetic_cbis
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ def films(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def archive(films) -> Path:
-    run("synthetic_cbis.py", "--films", films, "--out", films.parent / "cbis")
+    synthetic_cbis.make(films, films.parent / "cbis")
     return films.parent / "cbis"
 
 
@@ -51,9 +52,9 @@ def test_masses_and_films_are_those_of_the_case_folders(films, archive):
 
 
 def test_every_habit_of_the_archive_occurs_and_only_the_wrong_aspect_costs_masses(films, archive):
-    jobs = cbis_set.film_jobs([mass for mass in ddsm.masses(films) if not mass.reason])
-    assert {habit for job in jobs for habit in job.habits} == set(cbis_set.HABITS)
-    assert {job.layout for job in jobs} == set(cbis_set.LAYOUTS)
+    jobs = synthetic_cbis.film_jobs([mass for mass in ddsm.masses(films) if not mass.reason])
+    assert {habit for job in jobs for habit in job.habits} == set(synthetic_cbis.HABITS)
+    assert {job.layout for job in jobs} == set(synthetic_cbis.LAYOUTS)
     reasons = [mass.reason for mass in cbis_ddsm.masses(archive) if mass.reason]
     assert len(reasons) == sum(job.habits.count("another aspect") for job in jobs)
     assert all(reason.startswith("mask of another aspect: ") for reason in reasons)

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 from pydicom.uid import generate_uid
 
-from data_prep.synthesis import cbis_set
+from tests.helpers import synthetic_cbis
 
 
 def save(path: Path, pixels: np.ndarray, bits: int, **header: object) -> Path:
     """Write uint8 or uint16 (rows, columns) as a mammogram of `bits` bits, with other values of the header changed."""
-    image = cbis_set.dataset(pixels)
+    image = synthetic_cbis.dataset(pixels)
     image.BitsStored, image.HighBit = bits, bits - 1
     for name, value in header.items():
         setattr(image, name, value)

@@ -44,7 +44,15 @@ def complete(data: Path) -> None:
         split: {name: sum(row["split"] == split for row in masses) for name in build_summary.ROWS} for split in SPLITS
     }
     account = {"found": {"lesions": 30}, "mask: of another aspect": {"lesions": 2}, "used": {"lesions": 28}}
-    more = {"counts": counts, "account": account, "crops": 5, "rotations": 5, "seed": 1, "commit": "0123456789ab"}
+    more = {
+        "root": "films",
+        "counts": counts,
+        "account": account,
+        "crops": 5,
+        "rotations": 5,
+        "seed": 1,
+        "commit": "0123456789ab",
+    }
     manifest.write_json(data, manifest.read_json(data) | more)
 
 

@@ -48,7 +48,7 @@ def test_output_is_shown_and_kept_with_the_command(capfdbinary):
 @pytest.mark.parametrize("log", [None, Path("it.log")])
 def test_a_failure_is_an_error_that_names_the_script(log):
     Path("fails.py").write_text("raise SystemExit(2)")
-    with pytest.raises(InputError, match=r"fails.py: failed, as it says above"):
+    with pytest.raises(InputError, match=r"fails.py: failed; see its output above"):
         command_runner.python("fails.py", log=log)
 
 

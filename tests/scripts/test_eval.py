@@ -311,11 +311,11 @@ def test_validation_is_shown_beside_the_papers_validation_figures_only():
     ("changes", "words"),
     [
         ({"source": "synthetic"}, "SYNTHETIC"),
-        ({"source": "ddsm"}, "split was not published"),
-        ({"source": "boxes"}, "Not the paper's data"),
+        ({"source": "ddsm"}, "did not publish its split"),
+        ({"source": "boxes"}, "Our masses differ from the paper's"),
         ({"context": "small"}, "context is small"),
         ({"augmented_training": False}, "without augmentation"),
-        ({"benign": 90}, "classes are unequal"),
+        ({"benign": 90}, "classes are not balanced"),
         ({"doubts": ["its patients were trained on"]}, "its patients were trained on"),
     ],
 )

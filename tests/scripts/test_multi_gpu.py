@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from data_prep.core.errors import InputError
+from scripts.evaluation import run_files
 from scripts.nets import definitions, device
 from scripts.nets.caffemodel import read_weights
 from scripts.training import loop, multi_gpu, run_folder, snapshots
@@ -87,7 +88,7 @@ def weights_of(folder, iteration):
 
 def log(folder):
     with (folder / "log.csv").open(newline="") as file:
-        return [{name: float(row[name]) for name in run_folder.COLUMNS[:-1]} for row in csv.DictReader(file)]
+        return [{name: float(row[name]) for name in run_files.COLUMNS[:-1]} for row in csv.DictReader(file)]
 
 
 # ---- the same training, however its batches are divided
@@ -245,7 +246,7 @@ def test_run_from_before_batches_could_be_divided_is_one_part(root):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("connect", "why"),
-    [("first_dies", "SIGKILL"), ("second_dies", "SIGKILL"), ("abort", "SIGABRT"), ("goes_wrong", "as it says above")],
+    [("first_dies", "SIGKILL"), ("second_dies", "SIGKILL"), ("abort", "SIGABRT"), ("goes_wrong", "its output above")],
 )
 def test_process_that_dies_ends_the_others_with_one_line(connect, why, root):
     options = (*GOOGLENET, "--from-scratch", "--batch", "2", "--iterations", "3", "--gpu", "0,1")
@@ -311,7 +312,7 @@ def test_nccl_id_is_whole():
 def test_gpus_that_are_not_there(typed):
     if shutil.which("nvidia-smi"):
         pytest.skip("for machines without a GPU")
-    with pytest.raises(InputError, match=f"--gpu {typed}: (this Caffe is built without CUDA|no driver for CUDA 13)"):
+    with pytest.raises(InputError, match=f"--gpu {typed}: (this Caffe is built without CUDA|NVIDIA driver missing)"):
         multi_gpu.usable(typed)
 
 

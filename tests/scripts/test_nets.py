@@ -349,7 +349,7 @@ def test_caffe_train_works_as_typed(net, root):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Use CPU." in done.stderr
     snapshot = root / "runs" / f"{net}_iter_1.caffemodel"
-    assert caffemodel.net_of(snapshot) == net
+    assert caffemodel.read_snapshot(snapshot).name == net
     for file in (root / "runs").iterdir():
         file.unlink()
 
@@ -392,7 +392,7 @@ def test_gradient_of_a_score_reaches_the_image(random_weights):
 
 
 def test_snapshot_tells_its_net(random_weights):
-    assert {net: caffemodel.net_of(path) for net, path in random_weights.items()} == {
+    assert {net: caffemodel.read_snapshot(path).name for net, path in random_weights.items()} == {
         net: net for net in definitions.NETS
     }
 
@@ -406,7 +406,7 @@ def test_unknown_net_name_is_refused(tmp_path):
     path = tmp_path / "other.caffemodel"
     path.write_bytes(pb.NetParameter(name="LeNet", layer=[pb.LayerParameter(name="ip")]).SerializeToString())
     with pytest.raises(InputError, match="LeNet"):
-        caffemodel.net_of(path)
+        caffemodel.read_snapshot(path)
 
 
 @pytest.mark.parametrize("missing", ["file", "folder", "content"])

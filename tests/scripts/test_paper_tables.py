@@ -304,7 +304,7 @@ def test_each_page_says_which_data_and_budget_and_shouts_synthetic(runs, out, tm
     )
     for name in NAMES:
         real, made_up = ((folder / f"{name}.md").read_text().splitlines()[2] for folder in (out, tmp_path))
-        assert f"Data: CBIS-DDSM. Budget: {scaled}. Not the paper's data: its masses are" in real
+        assert f"Data: CBIS-DDSM. Budget: {scaled}. Our masses differ from the paper's" in real
         assert "SYNTHETIC" in made_up and quick in made_up and "SYNTHETIC" not in real
 
 
@@ -323,15 +323,8 @@ def test_figures_of_a_run_are_those_that_eval_wrote(tmp_path, monkeypatch):
     data = databases.write(tmp_path / "lmdb", patients)
     folder = tmp_path / "runs" / "baseline_seed1"
     random_nets.snapshot(folder / "snapshot_iter_3.caffemodel")
-    settings = {
-        "iterations": 3,
-        "batch": 2,
-        "train_images": 4,
-        "weights": None,
-        "seed": 1,
-        "net": "baseline",
-        "data": str(data),
-    }
+    settings = {"iterations": 3, "batch": 2, "train_images": 4, "weights": None, "seed": 1}
+    settings |= {"net": "baseline", "data": str(data)}
     (folder / "run.json").write_text(json.dumps(settings))
     for split in ("val", "test"):
         monkeypatch.setattr(sys, "argv", ["eval.py", "--run", str(folder), "--split", split])

@@ -1,6 +1,5 @@
 """Distillation as a user types it, and the folding of batch norms; real Caffe on few views."""
 
-import argparse
 import csv
 import hashlib
 import itertools
@@ -232,7 +231,7 @@ def test_settled_batch_norms_have_the_statistics_of_the_views_and_the_weights_st
     caffe.set_random_seed(1)
     caffe.Net(prototxt, caffe.TEST).save(str(tmp_path / "trained.caffemodel"))
 
-    found = distillation.settled(param, tmp_path / "trained.caffemodel", data)
+    found = distillation.recalibrate(param, tmp_path / "trained.caffemodel", data)
 
     blobs = {layer.name: [np.array(blob.data) for blob in layer.blobs] for layer in found.layer}
     trained = {layer.name: layer for layer in read_weights(tmp_path / "trained.caffemodel").layer}
@@ -306,7 +305,7 @@ def test_alexnet_stops_goes_on_and_its_file_fills_every_convolution(root, capsys
     monkeypatch.chdir(root)
     databases.write_counts(root / "data" / "lmdb", train=2, val=2)
     typed = {"net": "alexnet", "data": None, "weights": made, "from_scratch": None, "epochs": 1, "iterations": None}
-    settings.check_weights(settings.new_settings(argparse.Namespace(**typed, batch=None, seed=None, iter_size=None)))
+    settings.check_weights(settings.new_settings(settings.Options(**typed)))
     assert "fills 5 layers; at random start: fc6_mass, fc7_mass, fc8_mass" in capsys.readouterr().out
 
 

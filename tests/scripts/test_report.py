@@ -52,7 +52,8 @@ def test_the_command_writes_a_page_that_asks_for_nothing(there, monkeypatch, cap
     assert all(
         link.startswith("data:image/webp;base64,") for link in re.findall(r"url\(([^)]*)\)", page) if link[0] != "#"
     )
-    assert "http" not in page and "<link" not in page and "@import" not in page
+    text = re.sub(r"base64,[\w+/=]+", "", page)  # in which any four letters may stand
+    assert "http" not in text and "<link" not in text and "@import" not in text
     for name in ("run.json", "log.csv", "metrics.json", "predictions.csv", "roc.png", "saliency.png", "curves.png"):
         assert (there / "results" / "one" / name).is_file()
 
@@ -119,7 +120,7 @@ def test_more_tables_figures_and_a_discussion_come_in_escaped(two, tmp_path):
         and "A &amp; B." in page
     )
     assert "<p>It <code>works</code> &amp; is &lt;b&gt;fine&lt;/b&gt;.</p>" in page
-    assert "<ul><li>one</li><li><strong>two</strong></li></ul>" in page
+    assert "<ul>\n<li>one</li>\n<li><strong>two</strong></li>\n</ul>" in page
     assert 'alt="Fig 2: curves"' in page and "![Fig 2: curves](fig2.png)" in readme
     assert "| AlexNet | 0.638 (0.512-0.711) |" in readme and text.strip() in readme
 

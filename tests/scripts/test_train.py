@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from data_prep.database import lmdb_io, manifest
+from scripts.evaluation import run_files
 from scripts.nets import caffemodel, definitions, inference
+from scripts.nets.solver import from_memory, make_solver
 from scripts.training import run_folder, snapshots
 from scripts.training.settings import Settings
 from tests.helpers import databases
@@ -110,7 +112,7 @@ def test_run_says_where_its_weights_are_and_what_is_next(run):
 def test_log_has_a_row_an_epoch_and_the_output_repeats_it(run):
     folder, out = run
     rows = log(folder)
-    assert tuple(rows[0]) == run_folder.COLUMNS
+    assert tuple(rows[0]) == run_files.COLUMNS
     assert [(row["iteration"], row["epoch"]) for row in rows] == [("3", "1.2"), ("5", "2.0")]  # of 2.5 iterations
     assert [line.split(",")[0] for line in out.splitlines()[:-1]] == ["iteration 3", "iteration 5"]
     assert 0 < float(rows[0]["seconds"]) <= float(rows[1]["seconds"])
@@ -484,3 +486,21 @@ def test_divergence_stops_the_run(run, root):
     path = root / "nan.caffemodel"
     path.write_bytes(param.SerializeToString())
     assert "diverged" in fails(root, "--net", "baseline", "--batch", "2", "--iterations", "3", "--weights", str(path))
+
+
+@pytest.mark.parametrize("net", definitions.NETS)
+def test_a_solver_that_shares_memory_computes_the_same_to_the_bit(net):
+    ends, held = [], []
+    for shares in (False, True):
+        one = make_solver(net, from_memory(net, 2))
+        if shares:
+            one.share_memory()
+        images = np.random.default_rng(0).normal(0, 50, one.net.blobs["data"].data.shape)
+        one.net.blobs["data"].data[...] = images
+        one.step(3)
+        np.testing.assert_array_equal(one.net.blobs["data"].data, images.astype(np.float32))
+        ends.append([blob.data.copy() for blobs in one.net.params.values() for blob in blobs])
+        diffs = [blob.diff for blob in one.net.blobs.values()]
+        held.append(sum({diff.ctypes.data: diff.nbytes for diff in sorted(diffs, key=np.size)}.values()))
+    assert all(np.array_equal(*pair) for pair in zip(*ends, strict=True))
+    assert held[1] < 0.75 * held[0]

@@ -1,6 +1,17 @@
-"""The synthetic set as CBIS-DDSM comes from its archive: DICOM files and case lists."""
+"""A synthetic CBIS-DDSM: the films of a synthetic DDSM set, written as the archive of DICOM files and CSVs.
+
+    python -m tests.helpers.synthetic_cbis data/synthetic data/synthetic_cbis
+    python data_prep/build_lmdb.py --source cbis --root data/synthetic_cbis --official-split --out data/lmdb_cbis
+
+The archive's habits and faults come in turn: folders as in the CSVs, as the NBIA Data Retriever makes them, or one per
+series; crop and mask in each other's places, or both called 000000.dcm; a mask at half the film's size, or of another
+shape; films compressed, or with bright and dark exchanged (MONOCHROME1); a newline in the CSV's paths. Every fifth
+patient is of the official test set.
+"""
 
 import csv
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +25,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from data_prep.core.files import walk
+from data_prep.core.files import atomic_folder
+from data_prep.core.process_pool import worker_pool
 from data_prep.core.records import Film, Mass
 from data_prep.formats import ljpeg, optical_density
 from data_prep.sources import cbis_ddsm, ddsm
@@ -41,10 +53,14 @@ class Job:
     habits: list[str]
 
 
-def is_synthetic(root: Path) -> bool:
-    """Whether any CSV below `root` is of a synthetic set, wherever it was moved."""
-    files = (folder / name for folder, names in walk(root) for name in names) if root.is_dir() else ()
-    return any(ddsm_set.FILM_TYPE in path.read_text("latin-1") for path in files if path.match(cbis_ddsm.CSV_NAMES))
+def make(films: Path, out: Path) -> None:
+    """Write the archive of the films of a synthetic DDSM set to the new folder `out`."""
+    with atomic_folder(out) as folder, worker_pool(len(os.sched_getaffinity(0))) as pool:
+        jobs = film_jobs([mass for mass in ddsm.masses(films, pool.map) if not mass.reason])
+        rows = [row for rows in pool.map(write_film, [folder] * len(jobs), jobs) for row in rows]
+        for official in ("Training", "Test"):
+            write_csv(folder, official, [row for row in rows if f"Mass-{official}" in row["image file path"]])
+        (folder / "README.txt").write_text(README)
 
 
 def film_jobs(masses: list[Mass]) -> list[Job]:
@@ -158,5 +174,8 @@ README = """\
 SYNTHETIC mammograms, drawn from random numbers: no patient's data, no medical meaning.
 
 Films and masses of a set by data_prep/synthetic.py in the format of CBIS-DDSM, with its faults, by
-data_prep/synthetic_cbis.py. The archive's mass CSVs hold proven masses only, so lesions of other kinds are not here.
+tests/helpers/synthetic_cbis.py. The archive holds proven masses only, so lesions of other kinds are not here.
 """
+
+if __name__ == "__main__":
+    make(*map(Path, sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Building a database: from a source of films to LMDBs with their manifest."""
