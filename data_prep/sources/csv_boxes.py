@@ -1,7 +1,7 @@
 """Reader of a CSV of boxes or masks: any set of mammograms in which masses are marked -> Mass records.
 
-Columns of the CSV, one row per mass (other columns are ignored; case and spaces of headers do not matter; commas,
-semicolons or tabs separate the fields):
+Columns of the CSV, one row per mass (other columns are ignored; case and spaces of headers do not matter, and fields
+may be separated by commas, semicolons or tabs):
 
     image                     path of the film's image, relative to the CSV: PNG, JPEG, TIFF, PGM ... or DICOM, of any
                               depth. 8-bit films are taken as they are, colours as their luminance; deeper films and

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from data_prep.core.errors import InputError
+from scripts.evaluation import run_files
 from scripts.nets import definitions, device
 from scripts.nets.caffemodel import read_weights
 from scripts.training import loop, multi_gpu, run_folder, snapshots
@@ -87,7 +88,7 @@ def weights_of(folder, iteration):
 
 def log(folder):
     with (folder / "log.csv").open(newline="") as file:
-        return [{name: float(row[name]) for name in run_folder.COLUMNS[:-1]} for row in csv.DictReader(file)]
+        return [{name: float(row[name]) for name in run_files.COLUMNS[:-1]} for row in csv.DictReader(file)]
 
 
 # ---- the same training, however its batches are divided

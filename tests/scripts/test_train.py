@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from data_prep.database import lmdb_io, manifest
+from scripts.evaluation import run_files
 from scripts.nets import caffemodel, definitions, inference
 from scripts.nets.solver import from_memory, make_solver
 from scripts.training import run_folder, snapshots
@@ -111,7 +112,7 @@ def test_run_says_where_its_weights_are_and_what_is_next(run):
 def test_log_has_a_row_an_epoch_and_the_output_repeats_it(run):
     folder, out = run
     rows = log(folder)
-    assert tuple(rows[0]) == run_folder.COLUMNS
+    assert tuple(rows[0]) == run_files.COLUMNS
     assert [(row["iteration"], row["epoch"]) for row in rows] == [("3", "1.2"), ("5", "2.0")]  # of 2.5 iterations
     assert [line.split(",")[0] for line in out.splitlines()[:-1]] == ["iteration 3", "iteration 5"]
     assert 0 < float(rows[0]["seconds"]) <= float(rows[1]["seconds"])
