@@ -472,7 +472,7 @@ def test_resumed_run_keeps_its_settings_place_and_data(run, tmp_path):
     database = (root / "data" / "lmdb").resolve()
     (root / "data" / "lmdb").unlink()
     databases.write_counts(root / "data" / "lmdb", train=4, val=2)
-    assert "built anew" in fails(root, *resume)
+    assert "was rebuilt since the run began" in fails(root, *resume)
     shutil.rmtree(root / "data" / "lmdb")
     (root / "data" / "lmdb").symlink_to(database)
 
