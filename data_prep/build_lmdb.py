@@ -19,7 +19,7 @@ from pathlib import Path
 
 from data_prep.building.database import Options, build, read_masses
 from data_prep.core.errors import InputError, natural, run
-from data_prep.core.files import atomic_folder, check_absent
+from data_prep.core.files import atomic_folder, check_absent, pasted
 from data_prep.core.process_pool import worker_pool
 from data_prep.database import build_summary, context_crops, manifest
 from data_prep.sources import csv_boxes
@@ -44,7 +44,7 @@ def main() -> None:
         with atomic_folder(args.out) as folder:
             table, account = build(folder, masses, options, pool)
     print(build_summary.render(table, account))
-    print(f"{args.out}: finished; next: python scripts/train.py --net baseline --data {args.out}")
+    print(f"{args.out}: finished; next: python scripts/train.py --net baseline --data {pasted(args.out)}")
 
 
 def parse_args() -> argparse.Namespace:

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 from data_prep.core.errors import InputError, run
+from data_prep.core.files import pasted
 from data_prep.sources import cbis_download, idc_client
 
 CREDIT = """\
@@ -47,7 +48,7 @@ def main() -> None:
         print(f"interrupted; {cbis_download.AGAIN}", file=sys.stderr)
         raise SystemExit(130) from None
     print(CREDIT)
-    print(f"{args.out}: finished; next: python data_prep/build_lmdb.py --source cbis --root {args.out}")
+    print(f"{args.out}: finished; next: python data_prep/build_lmdb.py --source cbis --root {pasted(args.out)}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from data_prep.core.errors import run
+from data_prep.core.files import pasted
 from data_prep.synthesis.ddsm_set import DEFAULTS, ensure
 
 
@@ -32,7 +33,7 @@ def main() -> None:
     made = ensure(args.out, args.patients, args.seed, args.resolution, args.workers)
     print(
         f"{args.out}: {args.patients} patients, {'finished' if made else 'already there'}; "
-        f"next: python data_prep/build_lmdb.py --source synthetic --root {args.out}"
+        f"next: python data_prep/build_lmdb.py --source synthetic --root {pasted(args.out)}"
     )
 
 

@@ -24,6 +24,7 @@ import sys
 from pathlib import Path
 
 from data_prep.core.errors import InputError, natural, positive, run
+from data_prep.core.files import pasted
 from data_prep.core.provenance import command
 from scripts.evaluation import run_files
 from scripts.nets import definitions, device
@@ -56,7 +57,7 @@ def main() -> None:
             begun, content = run_folder.read_run(folder, *own)
             if begun != settings:
                 raise InputError(
-                    f"{folder}: was begun with other options; remove it (rm -r {folder}) or give another --out"
+                    f"{folder}: was begun with other options; remove it (rm -r {pasted(folder)}) or give another --out"
                 )
             provenance |= {"command": content["command"]}
             done, progress = snapshots.newest_whole(folder, saved=content.get("iteration", 0))
@@ -65,7 +66,7 @@ def main() -> None:
         if done < settings.iterations:
             loop.train(loop.Training(folder, settings, provenance, command(), done, progress))
         distillation.finish(folder, settings, out)
-    print(f"{out}: finished; next: python scripts/train.py --net {args.net} --weights {out}")
+    print(f"{out}: finished; next: python scripts/train.py --net {args.net} --weights {pasted(out)}")
 
 
 def parse_args() -> argparse.Namespace:

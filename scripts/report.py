@@ -21,7 +21,11 @@ def main() -> None:
     args = parse_args()
     runs = [finished_run.read(folder) for folder in args.runs]
     write_page(
-        args.out, runs, args.title, figures=[examples(args.out, runs[0]), *(saliency(args.out, each) for each in runs)]
+        args.out,
+        runs,
+        args.title,
+        figures=[examples(args.out, runs[0]), *(saliency(args.out, each) for each in runs)],
+        anonymous=args.anonymous,
     )
     print(f"{args.out / 'report.html'}: open it in a browser; {args.out / 'README.md'} is the same in short")
 
@@ -31,6 +35,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
     parser.add_argument("--out", type=Path, required=True, help="folder for the page and its files")
     parser.add_argument("--title", default="Breast masses, benign or malignant", help="the page's heading")
+    parser.add_argument(
+        "--anonymous",
+        action=argparse.BooleanOptionalAction,
+        help="numbers in place of patients' and masses' names (default: where the films are your own)",
+    )
     return parser.parse_args()
 
 

@@ -18,12 +18,12 @@ baseline's) takes its statistics over each part, and its running ones from the f
 
 import argparse
 import os
-import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
 
 from data_prep.core.errors import InputError, natural, positive, run
+from data_prep.core.files import pasted
 from data_prep.core.process_pool import run_in_fresh_process
 from scripts.nets import definitions, device
 from scripts.training import loop, multi_gpu, run_folder, snapshots
@@ -33,6 +33,9 @@ from scripts.training.settings import Options, Settings, check_data, check_same,
 
 def main() -> None:
     args = parse_args()
+    for name in ("data", "weights"):
+        if (path := getattr(args, name)) and path.is_absolute() and path.is_relative_to(Path.cwd()):
+            setattr(args, name, path.relative_to(Path.cwd()))  # snapshots hold it, and are given away
     folder = args.out or Path("runs") / args.net
     options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
     if not args.resume:
@@ -55,9 +58,7 @@ def main() -> None:
         else:
             run_folder.create(folder, settings, provenance)
         if done < settings.iterations:
-            out = shlex.quote(str(folder))
-            out = f"--out {out}" if not out.startswith("-") else f"--out={out}"
-            resume_command = f"python scripts/train.py --net {settings.net} {out} --resume"
+            resume_command = f"python scripts/train.py --net {settings.net} --out {pasted(folder)} --resume"
             training = loop.Training(folder, settings, provenance, resume_command, done, progress)
             if len(gpus) == 1:
                 device.select_device(*gpus)
@@ -65,7 +66,7 @@ def main() -> None:
             else:
                 multi_gpu.train(gpus, training)
     weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
-    print(f"{weights}: finished; next: python scripts/eval.py --weights {shlex.quote(str(weights))}")
+    print(f"{weights}: finished; next: python scripts/eval.py --weights {pasted(weights)}")
 
 
 def check(settings: Settings, gpus: list[int | None], start: bool = True) -> None:

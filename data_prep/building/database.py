@@ -81,7 +81,7 @@ def build(
             shutil.rmtree(folder / name)
     lmdb_io.write_mean(folder / lmdb_io.MEAN, written.mean)
     write_split(folder / "split.csv", split)
-    manifest.write_csv(folder, masses, split)
+    manifest.write_csv(folder, masses, split, options.root if options.root.is_dir() else options.root.parent)
     table = build_summary.counts(used, split, {name: len(written.fingerprints[name]) for name in SPLITS})
     account = build_summary.account(masses)
     found = {
@@ -105,15 +105,21 @@ def choose_split(masses: list[Mass], options: Options) -> dict[str, str]:
     )
 
 
+def _origin(options: Options) -> str:
+    if options.split:
+        return provenance.public(options.split)
+    return "official" if options.official_split else "made by seed"
+
+
 def describe(options: Options) -> dict:
     """Return what manifest.json says of how a database was made."""
     return {
         # made films are never passed off as real ones, however they are named
         "source": "synthetic" if ddsm_set.is_synthetic(options.root) else options.source,
-        "root": str(options.root),
+        "root": provenance.public(options.root),
         **options.recipe._asdict(),
         "callback_only": options.callback_only,
-        "split": str(options.split) if options.split else "official" if options.official_split else "made by seed",
+        "split": _origin(options),
         "commit": provenance.commit(),
         "versions": provenance.versions("numpy", "opencv-python-headless", "lmdb"),
     }

@@ -131,7 +131,7 @@ def _remove_dead(folder: Path, name: re.Pattern) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file that is never seen half written."""
     with atomic_write(path) as working:
-        working.write_text(text, encoding="utf-8")
+        working.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -224,8 +224,14 @@ def numbers(path: Path, row: dict[str, str], **kinds: type) -> dict[str, int | f
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> None:
-    """Write rows under a header as a CSV file that is never seen half written."""
-    with atomic_write(path) as working, working.open("w", newline="") as file:
+    """Write rows under a header as a CSV file that is never seen half written.
+
+    What is no text in any encoding, such as some file names, is escaped.
+    """
+    with (
+        atomic_write(path) as working,
+        working.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -273,10 +279,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         os.close(held)
 
 
+def pasted(path: Path | str) -> str:
+    """Return a path as one can paste it into a command, whatever its name."""
+    raw = os.fsencode(f"./{path}" if str(path).startswith("-") else path)
+    try:
+        return shlex.quote(raw.decode())
+    except UnicodeDecodeError:
+        return "$'" + "".join(f"\\x{byte:02x}" for byte in raw) + "'"
+
+
 def check_absent(path: Path) -> None:
     """Raise InputError where something has this name, be it a link that leads nowhere."""
     if os.path.lexists(path):
-        raise InputError(f"{path}: exists already; remove it (rm -r {shlex.quote(str(path))}) or choose another name")
+        raise InputError(f"{path}: exists already; remove it (rm -r {pasted(path)}) or choose another name")
 
 
 def make_empty(folder: Path) -> None:

@@ -24,8 +24,23 @@ def commit() -> str:
 
 
 def command() -> str:
-    """Return the running script's command as one types it from the repository's root."""
-    return shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    """Return the running script's command as one types it from the repository's root, paths as public() has them."""
+    return shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *map(_public_word, sys.argv[1:])])
+
+
+def public(path: Path | str) -> str:
+    """Return a path as a result names it: relative to here, or the last name alone of what lies elsewhere.
+
+    Results are published, and the path to a home folder tells whose it is.
+    """
+    absolute = os.path.abspath(path)
+    relative = os.path.relpath(absolute)
+    return os.path.basename(absolute) if relative.split(os.sep)[0] == os.pardir else relative
+
+
+def _public_word(word: str) -> str:
+    option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{public(value)}" if value.startswith(("/", "..")) else word
 
 
 def made_by(*packages: str) -> dict:

@@ -10,6 +10,7 @@ manifest.json        source, options, seed, versions, what the 8 bits are, the t
 
 import csv
 import json
+import os
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -34,13 +35,14 @@ COLUMNS = (
 )
 
 
-def write_csv(folder: Path, masses: Iterable[Mass], split: dict[str, str]) -> None:
-    """Write manifest.csv; boxes are in film pixels."""
+def write_csv(folder: Path, masses: Iterable[Mass], split: dict[str, str], root: Path) -> None:
+    """Write manifest.csv; boxes are in film pixels, paths relative to `root`, the set's folder."""
     with (folder / CSV).open("w", newline="", encoding="utf-8", errors=lmdb_io.ODD_NAMES) as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for mass in masses:
-            row = vars(mass) | {"film": mass.film.path, "split": "" if mass.reason else split[mass.patient]}
+            row = vars(mass) | {"film": os.path.relpath(mass.film.path, root)}
+            row |= {"reason": mass.reason.replace(f"{root}/", ""), "split": "" if mass.reason else split[mass.patient]}
             row |= {"film_width": mass.film.width, "film_height": mass.film.height}
             if mass.box:
                 row |= {name: f"{getattr(mass.box, name):.1f}" for name in CORNERS}

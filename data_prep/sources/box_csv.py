@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write, files_below
+from data_prep.core.files import atomic_write, files_below, pasted
 from data_prep.formats import image_files
 from data_prep.sources.csv_boxes import BOX
 
@@ -36,7 +36,7 @@ def convert(read: Callable[[argparse.Namespace], tuple[list[Row], LeftOut]], par
     write_boxes(out, rows)
     patients = len({row["patient_id"] for row in rows})
     print(f"{out}: {len(rows)} masses of {patients} patients")
-    print(f"next: python data_prep/build_lmdb.py --source boxes --root {out}")
+    print(f"next: python data_prep/build_lmdb.py --source boxes --root {pasted(out)}")
 
 
 def parser_of(description: str, by_birads: bool = False) -> argparse.ArgumentParser:

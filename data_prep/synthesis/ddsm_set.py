@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_folder, read_json, walk
+from data_prep.core.files import atomic_folder, pasted, read_json, walk
 from data_prep.core.process_pool import worker_pool
 from data_prep.formats import ljpeg
 from data_prep.sources import cbis_ddsm, ddsm
@@ -71,7 +71,7 @@ def ensure(
         if any(there.get(name) != value for name, value in wanted.items()):
             raise InputError(
                 f"{folder}: holds the set {_words(there)}, not {_words(wanted)}; "
-                f"remove it (rm -r {folder}) or choose another folder"
+                f"remove it (rm -r {pasted(folder)}) or choose another folder"
             )
         return False
     wanted = DEFAULTS | wanted

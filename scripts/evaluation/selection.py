@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError
+from data_prep.core.provenance import public
 from data_prep.database import lmdb_io, manifest
 from data_prep.database.split import SPLITS
 from scripts.evaluation import run_files
@@ -159,9 +160,9 @@ def describe(target: EvaluationTarget) -> dict:
     """Return what a result says of the weights and the data that it is of."""
     return {
         "net": target.net,
-        "weights": str(target.weights),
+        "weights": public(target.weights),
         "weights_sha256": caffemodel.sha256_of(target.weights),
-        "data": str(target.data),
+        "data": public(target.data),
         "data_digest": target.manifest["digest"],
         "source": target.manifest["source"],
         "context": target.manifest["context"],

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import read_json
+from data_prep.core.files import pasted, read_json
 from scripts.evaluation import metrics, paper_results, predictions, run_files
 from scripts.evaluation.predictions import Predictions
 from scripts.reporting import gallery
@@ -108,7 +108,7 @@ def read(folder: Path) -> FinishedRun:
     for name in (*RUN_FILES, *PICTURES, *(f"{GALLERY}/{file}" for file in gallery.FILES)):
         if not (folder / name).is_file():
             maker = MAKERS.get(name.partition("/")[0], "train.py")
-            raise InputError(f"{folder / name}: missing; make it with python scripts/{maker} --run {folder}")
+            raise InputError(f"{folder / name}: missing; make it with python scripts/{maker} --run {pasted(folder)}")
     run = FinishedRun(folder)
     found = run.predictions()
     evaluated = dict(zip(found.masses[::-1], found.probabilities[::-1], strict=True))  # of several records the first
@@ -116,6 +116,6 @@ def read(folder: Path) -> FinishedRun:
     if evaluated.keys() != pictured.keys() or any(abs(evaluated[mass] - pictured[mass]) > SAME for mass in evaluated):
         raise InputError(
             f"{folder / GALLERY / gallery.INDEX}: of other weights than evaluated; "
-            f"make it with python scripts/gallery.py --run {folder}"
+            f"make it with python scripts/gallery.py --run {pasted(folder)}"
         )
     return run

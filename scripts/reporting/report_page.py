@@ -12,9 +12,10 @@ import mistune
 from PIL import Image
 
 from data_prep.auditing import contact_sheet
-from data_prep.core.files import atomic_write, write_text
+from data_prep.core.files import atomic_write, read_rows, write_csv, write_json, write_text
+from data_prep.core.provenance import public
 from data_prep.database import build_summary, manifest
-from scripts.evaluation import curves, evaluation_table, metrics, paper_results, plots
+from scripts.evaluation import curves, evaluation_table, metrics, paper_results, plots, predictions, run_files
 from scripts.reporting import finished_run, gallery, summary_text, svg_charts
 from scripts.reporting.finished_run import FinishedRun
 from scripts.reporting.page_templates import render
@@ -44,20 +45,21 @@ def write_page(
     tables: Sequence = (),
     figures: Sequence[tuple[str, Path]] = (),
     text: str = "",
+    anonymous: bool | None = None,
 ) -> None:
     """Write report.html, README.md and each run's files to the folder `out`.
 
     `runs` are finished_run.read's, at least one. `tables` have a title, a header, rows of texts (or texts(), which
     returns them) and notes, and perhaps a line `about` their data and the `name` of a CSV file in `out`; `figures` are
-    captions and paths of images; `text` is a discussion in Markdown, whose HTML is escaped.
+    captions and paths of images; `text` is a discussion in Markdown, whose HTML is escaped. With `anonymous` numbers
+    stand in for patients and masses; None: where the films are a user's own.
     """
+    if anonymous is None:
+        anonymous = any(each.scores["source"] == "boxes" for each in runs)
+    called = number_names(runs) if anonymous else {}
     for each in runs:
-        (out / each.name).mkdir(parents=True, exist_ok=True)
-        for name in (*finished_run.RUN_FILES, *finished_run.PICTURES):
-            shutil.copyfile(each.folder / name, out / each.name / Path(name).name)
-        with atomic_write(out / each.name / "curves.png") as path:
-            plots.curves(each.title, each.log).savefig(path)
-    page = describe(runs) | {
+        copy_files(each, out / each.name, called)
+    page = describe(runs, called) | {
         "title": title,
         "tables": tables,
         "figures": [(caption, embed(path), os.path.relpath(path, out)) for caption, path in figures],
@@ -68,7 +70,39 @@ def write_page(
         write_text(out / name, render(template, **page))
 
 
-def describe(runs: Sequence[FinishedRun]) -> dict:
+def number_names(runs: Sequence[FinishedRun]) -> dict[str, str]:
+    """Return what to call each mass and each patient in place of their names, which a hospital gave them."""
+    found = [each.predictions() for each in runs]
+    called = {}
+    for word, names in (("mass", [each.masses for each in found]), ("patient", [each.patients for each in found])):
+        known = dict.fromkeys(name for each in names for name in each.tolist())
+        called |= {name: f"{word} {number}" for number, name in enumerate(known, start=1)}
+    return called
+
+
+def copy_files(each: FinishedRun, out: Path, called: dict[str, str]) -> None:
+    """Copy what the page shows and rests on, all into one folder a run, and draw the run's curves there.
+
+    Paths are public()'s, and where names are `called` otherwise, they are so in the copies.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (*finished_run.RUN_FILES, *finished_run.PICTURES):
+        shutil.copyfile(each.folder / name, out / Path(name).name)
+    settings = {name: public(each.settings[name]) for name in ("data", "weights") if each.settings[name]}
+    write_json(out / run_files.JSON, each.settings | settings)
+    if called:
+        write_json(out / "metrics.json", each.scores | {"doubts": []})  # they name patients
+        path = each.folder / "eval_test" / "predictions.csv"
+        rows = [
+            row | {name: called[row[name]] for name in ("mass_id", "patient")} | {"film": ""}
+            for row in read_rows(path, predictions.FIELDS)
+        ]
+        write_csv(out / path.name, predictions.FIELDS, rows)
+    with atomic_write(out / "curves.png") as path:
+        plots.curves(each.title, each.log).savefig(path)
+
+
+def describe(runs: Sequence[FinishedRun], called: dict[str, str]) -> dict:
     """Return what both templates show of the runs."""
     sheets: dict[str, str] = {}  # a name for each data URI
     databases = {str(each.data): manifest.read_json(each.data) for each in runs}
@@ -76,10 +110,10 @@ def describe(runs: Sequence[FinishedRun]) -> dict:
         "synthetic": summary_text.is_synthetic(runs),
         "answer": summary_text.answer(runs),
         "caveats": summary_text.caveats(runs),
-        "shown": [show(each, runs, sheets) for each in runs],
+        "shown": [show(each, runs, sheets, called) for each in runs],
         "sheets": sheets,
         "databases": [
-            {"name": name, "content": content, "table": count_table(content), "left_out": left_out(content)}
+            {"name": public(name), "content": content, "table": count_table(content), "left_out": left_out(content)}
             for name, content in databases.items()
         ],
         "paper": paper_results,
@@ -93,7 +127,7 @@ def describe(runs: Sequence[FinishedRun]) -> dict:
     }
 
 
-def show(each: FinishedRun, runs: Sequence[FinishedRun], sheets: dict[str, str]) -> dict:
+def show(each: FinishedRun, runs: Sequence[FinishedRun], sheets: dict[str, str], called: dict[str, str]) -> dict:
     """Return what the templates show of one run; a gallery's sheets join `sheets`, those alike once."""
     kin = [other.name for other in runs if other.net == each.net]
     found = each.predictions()
@@ -111,7 +145,10 @@ def show(each: FinishedRun, runs: Sequence[FinishedRun], sheets: dict[str, str])
         "sheets": {name: sheets.setdefault(uri, f"sheet{len(sheets)}") for name, uri in pictures.items()},
         "columns": 1 + max(mass["tile_column"] for mass in each.masses),
         "rows": 1 + max(mass["tile_row"] for mass in each.masses),
-        "masses": sorted(each.masses, key=lambda mass: -abs(mass["label"] - mass["probability"])),
+        "masses": [
+            mass | {"mass_id": called.get(mass["mass_id"], mass["mass_id"])}
+            for mass in sorted(each.masses, key=lambda mass: -abs(mass["label"] - mass["probability"]))
+        ],
     }
 
 

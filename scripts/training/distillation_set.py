@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import lock, read_json, write_json
+from data_prep.core.files import lock, pasted, read_json, write_json
 from data_prep.core.process_pool import worker_pool
 from data_prep.database import lmdb_io
 from scripts.nets import teacher
@@ -30,7 +30,7 @@ from scripts.training.views import draw_view, read_photographs
 
 DEFAULT = Path("data/views")
 SIDE, GRID = 112, 3
-VIEWS = 17_000
+VIEWS = 20_000
 HELD_OUT = 20
 VAL_VIEWS = 1_000  # at most, and a tenth of the others
 BATCH = 20  # views a job
@@ -79,7 +79,7 @@ def make(folder: Path, images: Path, views: int, seed: int, workers: int) -> Non
     differing = [name for name, value in wanted.items() if content.get(name) != value]
     if differing:
         raise InputError(
-            f"{folder}: was made with other {differing[0]}; remove it (rm -r {folder}) or give another --data"
+            f"{folder}: was made with other {differing[0]}; remove it (rm -r {pasted(folder)}) or give another --data"
         )
     if "digest" in content:
         return

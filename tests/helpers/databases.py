@@ -44,7 +44,7 @@ def write(
         found = lmdb_io.write(folder / name, map(lmdb_io.pack, records), size, max(len(records), 1))
         fingerprints |= {f"{name}/{key}": sha for key, sha in found.items()}
     lmdb_io.write_mean(folder / lmdb_io.MEAN, np.linspace(60, 120, size)[:, None] + np.linspace(0, 30, size))
-    manifest.write_csv(folder, masses, split)
+    manifest.write_csv(folder, masses, split, Path())
     recipe = context_crops.Recipe("large", rotations=0, crops=0, seed=1)._asdict()
     digest = lmdb_io.digest(fingerprints)
     ties = {name: manifest.ties(folder, name) for name in patients}
