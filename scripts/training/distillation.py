@@ -8,8 +8,8 @@ explained: 1 for a net that knows nothing, 0 for one that gives the answers them
 After training, `recalibrate` scales the outputs, which leaves what the net computes as it is, but for LRN. Batch norm
 makes every layer's output as large as 1, from data in the hundreds: folded in, the first weights would be so small that
 one step at the paper's rate overturned them. So outputs go from FIRST to LAST over the depth of the net. GoogLeNet's
-fall, which brings the weights to the size that SGD's rates are made for, BVLC's. AlexNet's grow: a step of Adam's has one
-size whatever a weight's, and harms a large one less (results/starts). Mean and variance are then estimated again.
+fall, which brings the weights to the size that SGD's rates are made for, BVLC's. AlexNet's grow: Adam's steps are as
+large whatever a weight's size, and harm a large one less (results/starts). Mean and variance are then estimated again.
 """
 
 import hashlib
