@@ -107,8 +107,8 @@ def test_answers_are_averaged_over_the_places_of_the_nets_maps():
     rng = np.random.default_rng(1)
     maps = rng.normal(size=(2, 3, teacher.GRID, teacher.GRID)).astype(np.float32)
     found = distillation_set.at_places(maps)
-    np.testing.assert_allclose(found[0, 0, 0, 0], maps[0, 0, :2, :2].mean(), rtol=1e-5)  # 7 / 4 rows are within two
-    np.testing.assert_allclose(found[1, 2, 1, 3], maps[1, 2, 1:4, 5:].mean(), rtol=1e-5)
+    np.testing.assert_allclose(found[0, 0, 0, 0], maps[0, 0, :3, :3].mean(), rtol=1e-5)  # 7 / 3 rows are within three
+    np.testing.assert_allclose(found[1, 2, 1, 2], maps[1, 2, 2:5, 4:].mean(), rtol=1e-5)
     torch = pytest.importorskip("torch")
     want = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(maps), GRID).numpy()
     np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-6)
