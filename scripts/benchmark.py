@@ -60,9 +60,19 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def engines_of(figures: dict) -> set[str]:
+    """Return the engines that a part's figures are of."""
+    return set(figures["engines"] if "engines" in figures else next(iter(figures["rows"].values()))["engines"])
+
+
 def write_page(out: Path, toy: bool) -> str:
     """Write the chart and README.md from the parts' JSON files; return the page."""
     found = benchmark_page.measured(out, PARTS)
+    for name in [
+        name for name, part in found.items() if not engines_of(part["figures"]) <= engine_process.ENGINES.keys()
+    ]:
+        print(f"{out / name}.json: left out of the page, for its engines are not today's; measure it again")
+        del found[name]
     if "layers" in found:
         with atomic_write(out / "layers.png") as path:
             chart.chart(found["layers"]["figures"]["rows"]).savefig(path)

@@ -1,8 +1,8 @@
 """Say how much of what tells malignant masses from benign ones a start holds, before any fine-tuning.
 
     python data_prep/build_lmdb.py --no-aug --out data/large_noaug
-    python scripts/probe.py --data data/large_noaug weights/distilled_alexnet.caffemodel random_alexnet
-    python scripts/probe.py --data data/large_noaug --split train val weights/bvlc_googlenet.caffemodel teacher
+    python scripts/probe.py weights/distilled_alexnet.caffemodel random_alexnet --data data/large_noaug
+    python scripts/probe.py weights/bvlc_googlenet.caffemodel teacher --data data/large_noaug --split train val
 
 A start is a caffemodel of AlexNet or GoogLeNet, random_alexnet or random_googlenet, or the teacher of
 scripts/pretrain.py (its last feature map, and the one that the nets learn). The AUC is that of a linear probe

@@ -1,5 +1,6 @@
 """Fixtures that several test modules share, and the tests' order."""
 
+import fcntl
 import os
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,19 @@ def shared() -> Path:
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: this test needs it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def synthetic_films(tmp_path_factory) -> Path:
+    """Synthetic case folders of 24 patients, coarse: drawn once, whichever of the processes wants them first."""
+    from data_prep.synthesis import ddsm_set
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if PROCESSES > 1 else base) / "synthetic_films"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ddsm_set.ensure(folder, patients=24, resolution=400)
     return folder
 
 

@@ -1,6 +1,5 @@
 """Downloads over HTTP: a busy server is asked again, and what was cut off goes on where it stopped."""
 
-import shutil
 from pathlib import Path
 
 import requests
@@ -9,6 +8,7 @@ from tqdm import tqdm
 from urllib3 import Retry
 
 from data_prep.core.errors import InputError
+from data_prep.core.files import check_space
 
 CHUNK = 1 << 16  # bytes; of what is cut off less than one is lost
 RETRY = Retry(total=5, connect=2, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
@@ -42,11 +42,8 @@ def _get(url: str, path: Path, most: int, have: int, bar: bool, query: dict[str,
                 return  # nothing lies beyond what is there
             response.raise_for_status()
             have = have if response.status_code == requests.codes.partial_content else 0
-            to_come, free = int(response.headers.get("Content-Length", 0)), shutil.disk_usage(path.parent).free
-            if to_come > free:
-                raise InputError(
-                    f"{path.parent}: {to_come / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free; free some space"
-                )
+            to_come = int(response.headers.get("Content-Length", 0))
+            check_space(path.parent, to_come)
             shown = tqdm(
                 total=have + to_come,
                 initial=have,

@@ -241,9 +241,8 @@ def check_space(folder: Path, needed: float) -> None:
     """Raise InputError when the disk of `folder` has not so many bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise InputError(
-            f"{folder}: {needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free; free some, or give another --out"
-        )
+        sizes = f"{needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free"
+        raise InputError(f"{folder}: {sizes}; free some space, or give another --out")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.pool import ExceptionWithTraceback
+from pathlib import Path
 from queue import SimpleQueue
 
 import cv2
@@ -112,9 +113,17 @@ def _start_server() -> None:
             os.environ["OPENBLAS_NUM_THREADS"] = before
 
 
-def die_with_parent(sent: int = signal.SIGKILL) -> None:
-    """Have the kernel send this process, a child just started, a signal when its parent ends, however it ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, sent)
+def die_with_parent() -> None:
+    """Have the kernel kill this process, a child just started, when its parent ends, however it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def ending_with_parent(*command: str | Path, sent: str = "KILL") -> list[str | Path]:
+    """Return a command that is sent a signal when this process ends, however it ends.
+
+    subprocess's preexec_fn would have Python run between fork and exec, which is unsafe beside threads.
+    """
+    return ["setpriv", "--pdeathsig", sent, *command]
 
 
 def _start_worker() -> tuple[CONTEXT.Process, Connection]:

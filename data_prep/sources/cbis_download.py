@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from data_prep.core.download import download
 from data_prep.core.errors import InputError
-from data_prep.core.files import LARGEST_TEXT, UNFINISHED, locked, make_empty
+from data_prep.core.files import LARGEST_TEXT, UNFINISHED, check_space, locked, make_empty
 from data_prep.sources import idc_client, nbia_client
 from data_prep.sources.cbis_ddsm import NAME
 from data_prep.sources.nbia_client import Series
@@ -119,6 +119,4 @@ def fetch_table(url: str, path: Path, working: Path) -> None:
 def check_room(out: Path, missing: list[Series]) -> None:
     """Raise InputError unless the disk has room for all that is missing, and NBIA's zips beside their images."""
     sizes = [series.size for series in missing]
-    needed, free = sum(sizes) + nbia_client.THREADS * max(sizes, default=0), shutil.disk_usage(out).free
-    if needed > free:
-        raise InputError(f"{out}: {needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free; free some, or give --out")
+    check_space(out, sum(sizes) + nbia_client.THREADS * max(sizes, default=0))

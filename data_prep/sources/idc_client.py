@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from data_prep.core.process_pool import die_with_parent
+from data_prep.core.process_pool import ending_with_parent
 from data_prep.sources.nbia_client import Series
 
 BUCKETS = "https://s3.amazonaws.com"  # https://storage.googleapis.com has the same bucket
@@ -75,12 +75,11 @@ def _s5cmd(server: str, commands: Path) -> subprocess.Popen:
     except importlib.metadata.PackageNotFoundError as error:
         raise _missing(error) from None
     return subprocess.Popen(
-        [program, *options, "run", commands],
+        ending_with_parent(program, *options, "run", commands),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=die_with_parent,
     )
 
 

@@ -10,7 +10,7 @@ from scripts.benchmarks.engine_process import ENGINES
 from scripts.evaluation import paper_results
 from scripts.evaluation.plots import BLUE, DPI, GREY, ORANGE
 
-COLOURS = {"ours": BLUE, "stock": GREY, "pytorch": ORANGE}
+COLOURS = {"ours": BLUE, "stock": GREY, "eager": ORANGE}
 PALE = 0.45  # opacity of the backward part of a bar
 SHOWN, VISIBLE = 8, 0.01  # bars in a panel: at most so many, and none below this share of the longest
 KINDS = {

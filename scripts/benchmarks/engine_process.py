@@ -18,7 +18,7 @@ STOCK = Path(sys.prefix) / "stock"
 ENGINES = {
     "ours": "our Caffe",
     "stock": "stock Caffe",
-    "pytorch": "PyTorch, eager",
+    "eager": "PyTorch, eager",
     "compiled": "PyTorch, torch.compile",
 }
 """What the tables call each engine."""

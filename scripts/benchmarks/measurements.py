@@ -17,8 +17,8 @@ from scripts.benchmarks.engine_process import ENGINES, Worker, workers
 from scripts.benchmarks.job import Job
 from scripts.nets import definitions, solver
 
-LAYER_ENGINES = ("ours", "stock", "pytorch")  # torch.compile has no layers: it joins them
-BLAS_ENGINES = ("ours", "pytorch")  # between them they have loaded every BLAS
+LAYER_ENGINES = ("ours", "stock", "eager")  # torch.compile has no layers: it joins them
+BLAS_ENGINES = ("ours", "eager")  # between them they have loaded every BLAS
 CHECK_BATCH = 4
 SMALL_BATCHES = (4, 8)  # from whose memory that of a training batch is estimated
 SAME_OUTPUTS = 1e-4

@@ -7,17 +7,12 @@ import sys
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from data_prep.core.process_pool import die_with_parent
+from data_prep.core.process_pool import ending_with_parent
 
 
 def typed(script: str, *args: object) -> str:
     """Return a script's command line as one types it from the repository's root."""
     return shlex.join(["python", script, *map(str, args)])
-
-
-def stop_with_parent() -> None:
-    """Let this process be told to stop when the one that began it is killed: a training then saves its snapshot."""
-    die_with_parent(signal.SIGTERM)
 
 
 def python(script: str, *args: object, log: Path | None = None) -> None:
@@ -27,9 +22,10 @@ def python(script: str, *args: object, log: Path | None = None) -> None:
     training saves its snapshot, and KeyboardInterrupt is raised.
     """
     print(f"\n$ {typed(script, *args)}", flush=True)
-    command = [sys.executable, script, *map(str, args)]
+    # Told to stop when this process is killed, a training saves its snapshot.
+    command = ending_with_parent(sys.executable, script, *map(str, args), sent="TERM")
     if log is None:
-        status = subprocess.run(command, check=False, preexec_fn=stop_with_parent).returncode
+        status = subprocess.run(command, check=False).returncode
     else:
         status = _logged(command, log, typed(script, *args))
     if status in (130, 143):
@@ -43,9 +39,7 @@ def _logged(command: list[str], log: Path, head: str) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("ab") as file,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=stop_with_parent
-        ) as child,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child,
     ):
         # Ctrl-C reaches the child by itself, SIGTERM does not; either way its last words are still to be read
         handlers = {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: lambda *_: child.terminate()}

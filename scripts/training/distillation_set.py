@@ -30,7 +30,7 @@ from scripts.training.views import draw_view, read_photographs
 
 DEFAULT = Path("data/views")
 SIDE, GRID = 112, 3
-VIEWS = 17_000
+VIEWS = 20_000
 HELD_OUT = 20
 VAL_VIEWS = 1_000  # at most, and a tenth of the others
 BATCH = 20  # views a job

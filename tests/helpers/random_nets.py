@@ -1,5 +1,6 @@
-"""Nets with random weights that keep the signal's size, and their snapshots."""
+"""Nets with random weights that keep the signal's size, their snapshots and runs."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -51,4 +52,12 @@ def snapshot(path: Path, net: str = "baseline", seed: int = 0) -> Path:
     """Write a random net's weights as Caffe's solver would."""
     path.parent.mkdir(parents=True, exist_ok=True)
     random_net(net, seed).save(str(path))
+    return path
+
+
+def run(folder: Path, data: str | Path, net: str = "baseline", iterations: int = 3, **about) -> Path:
+    """Write a random net as a finished training's snapshot and run.json; return the snapshot."""
+    path = snapshot(folder / f"snapshot_iter_{iterations}.caffemodel", net)
+    content = {"net": net, "data": str(data), "weights": None, "iterations": iterations, "batch": 2}
+    (folder / "run.json").write_text(json.dumps(content | about))
     return path

@@ -245,21 +245,21 @@ def layer_rows(net: str) -> dict:
         {"name": name, "type": kind, "forward": 1e9 * (i > 2), "backward": 2e9} for i, (name, kind) in enumerate(names)
     ]
     torchs = [row for row in rows if row["type"] != "Scale"]
-    return {"batch": 32, "flops": work, "times": {"ours": rows, "stock": rows, "pytorch": torchs}}
+    return {"batch": 32, "flops": work, "times": {"ours": rows, "stock": rows, "eager": torchs}}
 
 
 def test_times_are_summed_by_kind_of_layer():
     kinds = charts.by_kind(layer_rows("googlenet"))
     assert list(kinds) == ["Convolution", "BatchNorm, Scale", "data, loss"]
     assert kinds["BatchNorm, Scale"]["ours"] == pytest.approx((0.005, 0.010))
-    assert kinds["BatchNorm, Scale"]["pytorch"] == pytest.approx((0.002, 0.004))
+    assert kinds["BatchNorm, Scale"]["eager"] == pytest.approx((0.002, 0.004))
     assert charts.together(kinds)["ours"] == pytest.approx((0.091, 0.182))
 
 
 def test_layers_come_slowest_first():
     layers = charts.by_layer(layer_rows("alexnet"))
     assert list(layers)[:2] == ["alexnet/conv11", "alexnet/conv10"]
-    assert "pytorch" not in layers["scale1"]
+    assert "eager" not in layers["scale1"]
 
 
 def test_a_patch_is_credited_with_its_kinds_of_layer_alone():
@@ -280,12 +280,21 @@ def test_chart_names_nets_engines_and_layers(tmp_path):
     chart = charts.chart({net: layer_rows(net) for net in definitions.NETS})
     chart.savefig(tmp_path / "layers.png")
     assert Image.open(tmp_path / "layers.png").width >= 1400
-    assert [text.get_text() for text in chart.legends[0].get_texts()] == ["our Caffe", "stock Caffe", "PyTorch"]
+    assert [text.get_text() for text in chart.legends[0].get_texts()] == ["our Caffe", "stock Caffe", "PyTorch, eager"]
     assert len(chart.axes) == 6
     for net, right in zip(definitions.NETS, chart.axes[1::2], strict=True):
         assert [label.get_text() for label in right.get_yticklabels()][:2] == [f"{net}/conv11", f"{net}/conv10"]
         ends = sorted({round(bar.get_x() + bar.get_width()) for bar in right.patches})
         assert ends[-1] == 39  # 13 ms forward and 26 back
+
+
+def test_figures_of_other_engines_are_left_out_of_the_page_and_named(tmp_path, capsys):
+    part = json.loads((definitions.ROOT / "results/benchmark/memory.json").read_text())
+    for row in part["figures"]["rows"].values():
+        row["engines"]["gone"] = row["engines"]["ours"]
+    (tmp_path / "memory.json").write_text(json.dumps(part))
+    assert "## Memory" not in benchmark.write_page(tmp_path, toy=False)
+    assert f"{tmp_path / 'memory.json'}: left out" in capsys.readouterr().out
 
 
 def test_ratios_are_taken_turn_by_turn():

@@ -1,7 +1,6 @@
 """Using a net on one film (scripts/classify.py): what eval.py says of a mass in the database, to the last bit."""
 
 import csv
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from data_prep.core.errors import run
 from data_prep.database import lmdb_io, manifest
 from data_prep.sources import ddsm
-from data_prep.synthesis import ddsm_set
 from scripts import classify
 from scripts import eval as evaluation
 from scripts.evaluation import plots
@@ -48,9 +46,7 @@ def judged(monkeypatch, tmp_path, *words) -> dict[str, plots.ClassifiedMass]:
 
 def train(data: Path, folder: Path, net: str) -> Path:
     """Make a run with random weights that names its data, and evaluate it; return its folder."""
-    random_nets.snapshot(folder / "snapshot_iter_1.caffemodel", net)
-    digest = manifest.read_json(data)["digest"]
-    (folder / "run.json").write_text(json.dumps({"net": net, "data": str(data), "data_digest": digest}))
+    random_nets.run(folder, data, net, iterations=1, data_digest=manifest.read_json(data)["digest"])
     with pytest.MonkeyPatch.context() as monkeypatch:
         assert typed(monkeypatch, evaluation, "--run", folder) == 0
     return folder
@@ -69,10 +65,10 @@ def own(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def case_folders(tmp_path_factory) -> Path:
+def case_folders(synthetic_films, tmp_path_factory) -> Path:
     """A run on synthetic DDSM case folders."""
     folder = tmp_path_factory.mktemp("ddsm")
-    ddsm_set.ensure(folder / "films", patients=24, resolution=400)
+    (folder / "films").symlink_to(synthetic_films)
     options = ("--source", "ddsm", "--root", folder / "films", "--out", folder / "lmdb", "--no-aug")
     result = databases.run("data_prep/build_lmdb.py", *options)
     assert result.returncode == 0, result.stderr

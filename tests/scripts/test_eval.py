@@ -54,10 +54,7 @@ def evaluated(made_once) -> Path:
 
 def add_run(folder: Path, data: Path, net: str = "baseline", digest: str | None = None) -> Path:
     """Write what train.py leaves: a snapshot, and run.json that names the data."""
-    snapshot = random_nets.snapshot(folder / "snapshot_iter_3.caffemodel", net)
-    digest = digest or manifest.read_json(data)["digest"]
-    (folder / "run.json").write_text(json.dumps({"net": net, "data": str(data), "data_digest": digest}))
-    return snapshot
+    return random_nets.run(folder, data, net, data_digest=digest or manifest.read_json(data)["digest"])
 
 
 def evaluate(monkeypatch, *args: str | Path) -> int:

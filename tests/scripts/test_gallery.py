@@ -22,8 +22,7 @@ def workplace(tmp_path_factory):
     """A folder as a user's: a database of 20 test masses, and a run of the baseline with its gallery."""
     folder = tmp_path_factory.mktemp("workplace")
     databases.write(folder / "data" / "lmdb", SPLITS)
-    random_nets.snapshot(folder / "runs" / "one" / "snapshot_iter_1.caffemodel")
-    (folder / "runs" / "one" / "run.json").write_text('{"data": "data/lmdb"}')
+    random_nets.run(folder / "runs" / "one", "data/lmdb", iterations=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["gallery.py", "--run", "runs/one"])

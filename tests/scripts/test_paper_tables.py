@@ -322,10 +322,7 @@ def test_figures_of_a_run_are_those_that_eval_wrote(tmp_path, monkeypatch):
     patients = {"train": ["T0", "T1"], "val": ["V0", "V1", "V2"], "test": ["E0", "E1", "E2", "E3"]}
     data = databases.write(tmp_path / "lmdb", patients)
     folder = tmp_path / "runs" / "baseline_seed1"
-    random_nets.snapshot(folder / "snapshot_iter_3.caffemodel")
-    settings = {"iterations": 3, "batch": 2, "train_images": 4, "weights": None, "seed": 1}
-    settings |= {"net": "baseline", "data": str(data)}
-    (folder / "run.json").write_text(json.dumps(settings))
+    random_nets.run(folder, data, train_images=4, seed=1)
     for split in ("val", "test"):
         monkeypatch.setattr(sys, "argv", ["eval.py", "--run", str(folder), "--split", split])
         assert run(evaluation.main) == 0

@@ -50,7 +50,7 @@ def test_the_command_puts_starts_on_one_scale(tmp_path):
     linear_probe.load_start("alexnet", None, seed=1).save(str(weights))
 
     def probe(*starts):
-        command = [sys.executable, SCRIPT, "--data", data, "--split", "train", "val", *starts]
+        command = [sys.executable, SCRIPT, *starts, "--data", data, "--split", "train", "val"]
         environment = os.environ | {"PYTHONPATH": str(definitions.ROOT)}
         return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
 

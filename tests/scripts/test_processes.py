@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from data_prep.core.process_pool import worker_pool
 from tests.helpers.databases import ROOT
 
 FRESH = "import time\nfrom data_prep.core.process_pool import run_in_fresh_process as run\nrun(time.sleep, 600)"
@@ -31,6 +32,15 @@ def test_no_process_outlives_the_one_that_began_it(tmp_path, code):
     while any(of_session(process.pid)):
         assert time.monotonic() < deadline, [child.cmdline() for child in of_session(process.pid)]
         time.sleep(0.05)
+
+
+def test_no_process_is_forked_beside_threads():
+    """Python warns of that, where it is new enough."""
+    with worker_pool(2) as pool:
+        server = psutil.Process(pool.submit(os.getppid).result())
+        assert server.pid != os.getpid() and server.num_threads() == 1
+    sources = [path for room in ("data_prep", "scripts") for path in (ROOT / room).rglob("*.py")]
+    assert sources and not [path for path in sources if "preexec_fn=" in path.read_text()]
 
 
 def of_session(session: int) -> list[psutil.Process]:
