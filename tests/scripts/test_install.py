@@ -412,3 +412,14 @@ def test_a_failing_step_ends_with_its_cause_and_its_log(tmp_path):
 def test_a_second_setup_does_nothing():
     again = in_setup("make_venv() { echo 'it would start anew'; exit 1; }; main")
     assert again.stdout == "Setup is up to date\n"
+
+
+def test_the_lock_has_every_pinned_version_and_hashes_for_all():
+    text = (INSTALL / "requirements.lock").read_text().replace("\\\n", " ")
+    locked = [line.split(" --hash=")[0] for line in text.splitlines() if line and line[0] != "#"]
+    assert all("--hash=sha256:" in line for line in text.splitlines() if line and line[0] != "#")
+    versions = {(pin.name.lower().replace("_", "-"), str(pin.specifier)) for pin in map(Requirement, locked)}
+    for name in ("requirements.txt", "requirements-fetch.txt", "requirements-dev.txt"):
+        lines = [line.split("  #")[0] for line in (ROOT / name).read_text().splitlines() if line and line[0] != "#"]
+        pins = {(pin.name.lower().replace("_", "-"), str(pin.specifier)) for pin in map(Requirement, lines)}
+        assert pins <= versions, f"{name} has changed: make lock ({pins - versions})"
