@@ -73,6 +73,14 @@ def make(folder: Path, images: Path, views: int, seed: int, workers: int) -> Non
         held = lock(folder)
     except OSError:
         raise InputError(f"{folder}: cannot be written, or another process is making it; wait for it to end") from None
+    try:
+        _fill(folder, images, wanted, workers)
+    finally:
+        os.close(held)
+
+
+def _fill(folder: Path, images: Path, wanted: dict, workers: int) -> None:
+    """Make what is not there yet of a set of the `wanted` content."""
     if not any(folder.iterdir()):
         write_json(folder / JSON, wanted)
     content = _begun(folder)
@@ -85,13 +93,12 @@ def make(folder: Path, images: Path, views: int, seed: int, workers: int) -> Non
         return
     with worker_pool(workers) as pool:
         for split in ("val", "train"):
-            _write(folder, split, images, wanted["counts"][split], seed, pool)
+            _write(folder, split, images, wanted["counts"][split], wanted["seed"], pool)
     made_by = {
         "commit": provenance.commit(),
         "versions": provenance.versions("numpy", "opencv-python-headless", "lmdb", "torch"),
     }
     write_json(folder / JSON, wanted | made_by | {"digest": digest(folder)})
-    os.close(held)
 
 
 def _write(folder: Path, split: str, images: Path, count: int, seed: int, pool: Executor) -> None:

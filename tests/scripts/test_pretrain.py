@@ -284,22 +284,21 @@ def test_alexnet_stops_goes_on_and_its_file_fills_every_convolution(root, capsys
     assert status == 0, err
     status, _, err = python(root, "-c", STOPPED, *options)
     assert status == 128 + signal.SIGINT, err
-    assert "stopped after iteration 1 of 5; to go on: python" in err
+    assert "stopped after iteration 1 of 9; to go on: python" in err
     made = root / "weights" / "distilled_alexnet.caffemodel"
     assert not made.exists()
     assert "begun with other options" in fails(root, "--net", "alexnet", "--epochs", "1")
     status, out, err = pretrain(root, *options)
     assert status == 0, err
-    assert "going on after iteration 1 of 5" in out
+    assert "going on after iteration 1 of 9" in out
     assert weights_of(made) == weights_of(whole)
     content = json.loads(made.with_suffix(".json").read_text())
     assert content["sha256"] == hashlib.sha256(made.read_bytes()).hexdigest()
     assert content["data_digest"] == distillation_set.read_content(root / "data" / "views")["digest"]
-    with (root / "weights" / "distilled_alexnet.run" / "log.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert content["val_loss"] == float(rows[-1]["val_loss"])
-    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])  # it learns
-    assert {row["val_accuracy"] for row in rows} == {""}  # and tells no classes apart
+    log = rows(made.with_suffix(".run"))
+    assert content["val_loss"] == float(log[-1]["val_loss"])
+    assert float(log[-1]["train_loss"]) < float(log[0]["train_loss"])  # it learns
+    assert {row["val_accuracy"] for row in log} == {""}  # and tells no classes apart
     assert "is there already" in fails(root, *options)
 
     monkeypatch.chdir(root)
@@ -307,6 +306,11 @@ def test_alexnet_stops_goes_on_and_its_file_fills_every_convolution(root, capsys
     typed = {"net": "alexnet", "data": None, "weights": made, "from_scratch": None, "epochs": 1, "iterations": None}
     settings.check_weights(settings.new_settings(settings.Options(**typed)))
     assert "fills 5 layers; at random start: fc6_mass, fc7_mass, fc8_mass" in capsys.readouterr().out
+
+
+def rows(folder):
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def weights_of(path):
@@ -318,6 +322,15 @@ def test_googlenet_is_distilled_and_then_fine_tuned(root):
     status, out, err = pretrain(root, "--net", "googlenet", "--epochs", "1")
     assert status == 0, err
     assert "next: python scripts/train.py --net googlenet --weights weights/distilled_googlenet.caffemodel" in out
+    (snapshot,) = (root / "weights" / "distilled_googlenet.run").glob("snapshot_iter_5.caffemodel")
+    begun = ("--net", "googlenet", "--epochs", "1", "--weights", snapshot.relative_to(root), "--out", "more.caffemodel")
+    status, _, err = pretrain(root, *begun)
+    assert status == 0, err
+    first = [float(rows(root / f"{name}.run")[0]["train_loss"]) for name in ("weights/distilled_googlenet", "more")]
+    assert first[1] < first[0]  # it begins where the other ended
+    assert "holds no googlenet with batch norms" in fails(
+        root, "--net", "googlenet", "--weights", "more.caffemodel", "--out", "other.caffemodel"
+    )
     databases.write_counts(root / "data" / "lmdb", train=2, val=2)
     options = ("--net", "googlenet", "--weights", "weights/distilled_googlenet.caffemodel", "--iterations", "1")
     status, out, err = python(root, SCRIPTS / "train.py", *options, "--batch", "2")
