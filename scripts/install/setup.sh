@@ -244,7 +244,7 @@ make_venv() {
     rm -f "$stamp"
     "$python" -m venv --clear "$root/.venv"
     printf '%s\n' "${kind[*]}" "$archs" >"$root/.venv/caffe-kind"
-    "${pip[@]}" install -r "$root/requirements.txt" -r "$root/requirements-fetch.txt" -r "$root/requirements-dev.txt"
+    "${pip[@]}" install --require-hashes -r "$here/requirements.lock" # of requirements*.txt: make lock
     "${pip[@]}" install --no-deps --require-hashes -r "$here/ljpeg.txt"
     chmod +x "$root/.venv/$(site_packages)/ljpeg/jpegdir/jpeg_static"
     "${pip[@]}" install --no-deps --no-build-isolation -e "$root"
@@ -332,7 +332,7 @@ set_up() {
     if wants --cuda; then choose cuda; else choose ours; fi
     key=$(caffe_key)
     # Where the folder was moved, its .venv names the old place and is made anew.
-    wanted=$(echo "$key $root" | cat - "$root"/requirements{,-fetch,-dev}.txt "$root/pyproject.toml" "$here/ljpeg.txt" | sha256sum)
+    wanted=$(echo "$key $root" | cat - "$root"/requirements{,-fetch,-dev}.txt "$root/pyproject.toml" "$here/ljpeg.txt" "$here/requirements.lock" | sha256sum)
     if [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && "$root/.venv/bin/caffe" --version >/dev/null 2>&1; then
         echo "Setup is up to date"
         return

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What container_test.sh and system_test.sh share: a system made by debootstrap, and a record of commands and times. They
 # source it, as root, with `work` as the folder that all is kept in meanwhile and `results` as the record's.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"

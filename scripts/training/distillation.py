@@ -7,8 +7,9 @@ explained: 1 for a net that knows nothing, 0 for one that gives the answers them
 
 After training, `recalibrate` scales the outputs, which leaves what the net computes as it is, but for LRN. Batch norm
 makes every layer's output as large as 1, from data in the hundreds: folded in, the first weights would be so small that
-one step at the paper's rate overturned them. So outputs fall from FIRST to LAST over the depth of the net, which brings
-the weights to the size that such rates are made for, BVLC's. Mean and variance are then estimated again from views.
+one step at the paper's rate overturned them. So outputs go from FIRST to LAST over the depth of the net. GoogLeNet's
+fall, which brings the weights to the size that SGD's rates are made for, BVLC's. AlexNet's grow: Adam's steps are as
+large whatever a weight's size, and harm a large one less (results/starts). Mean and variance are then estimated again.
 """
 
 import hashlib
@@ -21,17 +22,18 @@ import numpy as np
 from google.protobuf import text_format
 
 from data_prep.core import provenance
+from data_prep.core.errors import InputError
 from data_prep.core.files import atomic_write, write_json
 from data_prep.database import lmdb_io
 from scripts.evaluation import run_files
 from scripts.nets import batch_norm, definitions, teacher
-from scripts.nets.caffemodel import read_weights
+from scripts.nets.caffemodel import read_weights, stored_layers
 from scripts.training import distillation_set, run_folder, snapshots
 from scripts.training.distillation_set import GRID, SIDE
 from scripts.training.settings import Settings
 
 BATCH, BATCHES = 32, 100  # of views
-FIRST, LAST = 32, 1  # standard deviation of a block's output before its ReLU, about
+FIRST, LAST = 32, {"alexnet": 100, "googlenet": 1}  # standard deviation of a block's output before its ReLU, about
 SIZE = teacher.CHANNELS * GRID**2  # of an answer
 
 
@@ -69,6 +71,14 @@ def derive(net: str, data: Path, batch: int, val_batch: int):
     return param
 
 
+def check_snapshot(net: str, weights: Path) -> None:
+    """Raise InputError unless a file is a snapshot of a distillation of this net."""
+    stored = {layer.name for layer in stored_layers(read_weights(weights))}
+    layers = [layer.name for layer in definitions.read_net(net).layer if layer.type == "Convolution"]
+    if not stored >= {*layers, *(name + batch_norm.NORM for name in layers)}:
+        raise InputError(f"{weights}: holds no {net} with batch norms; give a snapshot of weights/distilled_{net}.run")
+
+
 def recalibrate(train_val, weights: Path, data: Path):
     """Return a distilled net as a NetParameter, its outputs scaled and its statistics taken anew from views.
 
@@ -80,14 +90,14 @@ def recalibrate(train_val, weights: Path, data: Path):
         prototxt, whole = Path(folder) / "net.prototxt", Path(folder) / "net.caffemodel"
         prototxt.write_text(text_format.MessageToString(without_data(train_val)))
         net = caffe.Net(str(prototxt), str(weights), caffe.TRAIN)
-        rescale(net)
+        rescale(net, LAST[train_val.name])
         batch_norm.reestimate_bn_statistics(net, (views - mean[:, None, None] for views in batches(data / "train")))
         net.save(str(whole))
         return read_weights(whole)
 
 
-def rescale(net) -> None:
-    """Let the outputs of a caffe.Net's blocks fall geometrically from FIRST to LAST.
+def rescale(net, last: float) -> None:
+    """Let the outputs of a caffe.Net's blocks go geometrically from FIRST to `last`.
 
     A block is one of AlexNet's layers, or one of GoogLeNet's inception modules, whose outputs are concatenated and so
     must be alike; its reductions lie halfway from the block before. The next batch norm undoes what the scale does.
@@ -97,7 +107,7 @@ def rescale(net) -> None:
     for name in names:
         depth = blocks.index(name.partition("/")[0]) - 0.5 * ("reduce" in name)
         for blob in net.params[name]:
-            blob.data[...] *= FIRST * (LAST / FIRST) ** (depth / (len(blocks) - 1))
+            blob.data[...] *= FIRST * (last / FIRST) ** (depth / (len(blocks) - 1))
 
 
 def without_data(train_val):

@@ -12,18 +12,29 @@ import time
 import numpy as np
 
 from scripts.nets import definitions
+from scripts.training import run_folder
 
 caffe = definitions.import_caffe()
+_prototxts = run_folder.prototxts
 # As a user types train.py, --gpu 0,1 standing for two processes on the CPU.
 TRAIN = (
-    "import sys; from scripts import train; from scripts.training import multi_gpu; "
+    "import sys; from scripts import train; from scripts.training import multi_gpu, run_folder; "
     "from tests.helpers import cpu_ranks; multi_gpu.usable = cpu_ranks.usable; "
+    "run_folder.prototxts = cpu_ranks.prototxts; "
     "multi_gpu.connect = cpu_ranks.{connect}; sys.exit(train.run(train.main))"
 )
 
 
 def command(connect: str = "connect") -> list[str]:
     return [sys.executable, "-c", TRAIN.format(connect=connect)]
+
+
+def prototxts(folder, *settings):
+    """The nets of the run's folder, whatever a test has put there; those that are written for a new one."""
+    files = {run_folder.TRAIN_VAL: "NetParameter", run_folder.SOLVER: "SolverParameter"}
+    if not (folder / run_folder.SOLVER).exists():
+        return _prototxts(folder, *settings)
+    return {name: definitions.read_prototxt(folder / name, message) for name, message in files.items()}
 
 
 def usable(typed):

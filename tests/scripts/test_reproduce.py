@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTENT = matrix.read_experiments()
 DATA = plan.Data("boxes", Path("sets/films/masses.csv"), "films")
 SCALED = CONTENT["budgets"]["scaled"]
+MANIFEST = {"source": "boxes", "context": "large", "rotations": 5, "crops": 5, "seed": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +96,7 @@ def test_all_databases_have_one_split():
 def test_a_database_that_is_there_gives_its_split_to_the_others():
     there = DATA.folder("small_noaug")
     there.mkdir(parents=True)
-    (there / "manifest.json").write_text('{"digest": "d"}')
+    (there / "manifest.json").write_text(json.dumps(MANIFEST | {"digest": "d"}))
     databases = [step for step in steps_of() if step.title.startswith("database")]
     assert [step.done for step in databases] == [True, False, False]
     assert all(there / "split.csv" in step.command for step in databases[1:])
@@ -169,7 +170,7 @@ def test_an_arm_that_was_trained_otherwise_is_refused_with_what_to_do(change, sa
 def test_an_arm_on_a_database_built_anew_is_refused():
     begin("baseline_seed1", data_digest="old")
     DATA.folder("large_aug").mkdir(parents=True)
-    (DATA.folder("large_aug") / "manifest.json").write_text('{"digest": "new"}')
+    (DATA.folder("large_aug") / "manifest.json").write_text(json.dumps(MANIFEST | {"digest": "new"}))
     with pytest.raises(InputError, match="data_digest old, not new"):
         steps_of(tables=[1])
 
