@@ -14,18 +14,23 @@ results=$root/results/systems
 place=$work/system
 
 # in_system USER COMMAND...: runs a command there, in the user's clone. Its processes end with it, and what is mounted
-# for it goes.
+# for it goes. Ctrl-C reaches it even where this script is run in the background.
 in_system() {
     local home=/home/$1
     [[ $1 != root ]] || home=/root
     unshare --mount --pid --fork --kill-child bash -c '
         cd "$1" && mount -t proc proc proc && mount --rbind /sys sys && mount --rbind /dev dev && exec chroot . "${@:2}"
-    ' bash "$place" runuser -u "$1" -- env -i HOME="$home" USER="$1" LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-        ${PIP_CERT:+PIP_CERT=/ca.crt} sh -c 'cd && { [ ! -d breast-mass ] || cd breast-mass; } && exec "$@"' sh "${@:2}"
+    ' bash "$place" runuser -u "$1" -- env -i --default-signal=INT HOME="$home" USER="$1" LANG=C.UTF-8 \
+        PATH=/usr/sbin:/usr/bin:/sbin:/bin ${PIP_CERT:+PIP_CERT=/ca.crt} sh -c 'cd && { [ ! -d breast-mass ] || cd breast-mass; } && exec "$@"' sh "${@:2}"
 }
 
 runs() {
     timed "$*" in_system "$user" "$@"
+}
+
+# activated COMMAND...: in the shell where `source .venv/bin/activate` was typed.
+activated() {
+    timed "$*" in_system "$user" sh -c '. .venv/bin/activate && exec "$@"' sh "$@"
 }
 
 # What git and make bring is all that the README asks for beforehand.
@@ -47,10 +52,10 @@ use() {
     runs id -un
     runs git clone --quiet /srv/breast-mass.git
     runs make setup
-    runs .venv/bin/caffe --version
-    runs .venv/bin/ruff check .
-    runs .venv/bin/pytest -q -m "not slow"
-    runs .venv/bin/python scripts/demo.py --patients 24 --iterations 2
+    activated caffe --version
+    activated ruff check .
+    activated pytest -q -m "not slow"
+    activated python scripts/demo.py --patients 24 --iterations 2
     runs make setup
 }
 
