@@ -140,7 +140,7 @@ def started(server: Server, out: Path, *before: str) -> Iterator[subprocess.Pope
 def fetch(server: Server, out: Path, *before: str) -> tuple[int, str, str]:
     """Runs the script; returns its exit status, stdout and stderr."""
     with started(server, out, *before) as process:
-        printed = process.communicate(timeout=30)
+        printed = process.communicate(timeout=200)
     return process.returncode, *printed
 
 
@@ -204,7 +204,7 @@ def test_two_at_once_are_refused(server, out):
         status, _, stderr = fetch(server, out)
         assert (status, stderr) == (2, f"error: {out}: another process is writing there; wait for it to end\n")
         server.go.release(1000)
-        process.communicate(timeout=30)
+        process.communicate(timeout=200)
     assert process.returncode == 0
     assert content(out) == WHOLE
 

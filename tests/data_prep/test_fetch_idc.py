@@ -74,7 +74,7 @@ def out(tmp_path):
 def fetch(server: Server, out: Path, index: Path, *options: str) -> tuple[int, str, str]:
     """Runs the script; returns its exit status, stdout and stderr."""
     with started(server, out, index, *options) as process:
-        printed = process.communicate(timeout=60)
+        printed = process.communicate(timeout=200)
     return process.returncode, *printed
 
 
@@ -121,7 +121,7 @@ def test_ctrl_c_stops_at_once_and_says_how_to_go_on(server, out, index):
     with started(server, out, index) as process:
         wait_for(lambda: server.asked)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=10)
+        _, stderr = process.communicate(timeout=30)
     server.go.release(1000)
     assert (process.returncode, stderr) == (130, "interrupted; type the command again to go on\n")
     assert sorted(path.name for path in out.iterdir()) == sorted(CSVS)
