@@ -76,8 +76,10 @@ def case_folders(synthetic_films, tmp_path_factory) -> Path:
 
 
 def predictions(run_folder: Path) -> list[dict[str, str]]:
+    """The rows of a run's predictions.csv, each with the path of its film: stored ones are relative to the set."""
+    films = next(folder for name in ("set", "films") if (folder := run_folder.parent / name).is_dir())
     with (run_folder / "eval_test" / "predictions.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row | {"film": str(films / row["film"])} for row in csv.DictReader(file)]
     assert len({row["probability"] for row in rows}) == len(rows) > 1, "the masses must differ to the net"
     return rows
 
