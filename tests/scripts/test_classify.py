@@ -249,7 +249,7 @@ def odd(own, case_folders, tmp_path) -> Path:
     [
         (["none.png", "--box", BOX], "none.png: no such film"),
         (["text.png", "--box", BOX], "text.png: cannot be read as an image"),
-        (["film.png", "--box", "200,0,20,20"], "film.png: box not on the image: 200.0, 0.0, 20.0 x 20.0"),
+        (["film.png", "--box", "200,0,20,20"], "film.png: box not on the image: 200, 0, 20 x 20"),
         (["film.png", "--box", "nan,0,20,20"], "film.png: box not on the image"),
         (["film.png", "--box", "5,5,-20,20"], "film.png: box not on the image"),
         (["film.png", "--mask", "none.png"], "none.png: mask missing"),
