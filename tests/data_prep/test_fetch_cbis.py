@@ -126,7 +126,8 @@ def out(tmp_path):
 @contextmanager
 def started(server: Server, out: Path, *before: str) -> Iterator[subprocess.Popen]:
     """Starts the script as a user would, and sees that it ends; `before` are words in front of the command."""
-    command = [*before, sys.executable, str(SCRIPT), "--out", str(out)]
+    # a test run started in the background hands down an ignored SIGINT
+    command = ["env", "--default-signal=INT", *before, sys.executable, str(SCRIPT), "--out", str(out)]
     command += ["--nbia", f"{server.url}/v4/", "--tables", f"{server.url}/tables"]
     pipe = subprocess.PIPE
     environment = os.environ | {"NO_PROXY": "127.0.0.1"}

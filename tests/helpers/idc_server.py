@@ -107,7 +107,7 @@ def write_index(folder: Path, files: dict[str, dict[str, bytes]], patients: dict
 @contextmanager
 def started(server: Server, out: Path, index: Path, *options: str) -> Iterator[subprocess.Popen]:
     """Starts the script as a user would, and sees that it ends."""
-    command = [sys.executable, str(SCRIPT), "--out", str(out), "--endpoint", server.url]
+    command = ["env", "--default-signal=INT", sys.executable, str(SCRIPT), "--out", str(out), "--endpoint", server.url]
     command += ["--tables", f"{server.url}/tables", *options]
     pipe = subprocess.PIPE
     environment = os.environ | {"NO_PROXY": "127.0.0.1", "PYTHONPATH": str(index)}
