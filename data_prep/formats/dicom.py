@@ -211,9 +211,8 @@ def _parse(path: Path, stop_before_pixels: bool) -> pydicom.Dataset:
         if (claimed := _longest_unread(dataset)) > path.stat().st_size:
             raise ValueError(f"a value claims {claimed} bytes")
         return dataset
-    except MemoryError:
-        raise
-    # pydicom lets out whatever goes wrong inside it: struct.error, KeyError, RecursionError ...
+    # pydicom lets out whatever goes wrong inside it: struct.error, KeyError, RecursionError ... and MemoryError where a
+    # value claims gigabytes: long values are not read here, so a sound file's header takes little
     except Exception as error:
         raise InputError(f"{path}: cannot be read as DICOM ({one_line(error)})") from None
 

@@ -86,7 +86,7 @@ def test_a_test_crop_is_the_upright_context_of_its_film(built, boxes_csv):
     row = rows[lmdb_io.mass_id_of(record.key)]
     x0, y0, x1, y1 = (float(row[name]) for name in ("x0", "y0", "x1", "y1"))
     window = Window((x0 + x1) / 2, (y0 + y1) / 2, 2 * max(x1 - x0, y1 - y0))
-    image = np.asarray(Image.open(row["film"]))
+    image = np.asarray(Image.open(boxes_csv.parent / row["film"]))
     film = type("Film", (), {"width": 200, "height": 300})
     assert np.array_equal(record.image, context_crops.warp(image, film, window))
 

@@ -10,7 +10,7 @@ OPERATORS = {"ReLU": "Relu", "Pooling": "MaxPool", "LRN": "LRN", "Dropout": "Dro
 
 
 def arrays_of(layer) -> list[np.ndarray]:
-    return [np.array(blob.data, np.float32).reshape(blob.shape.dim) for blob in layer.blobs]
+    return [np.fromiter(blob.data, np.float32, len(blob.data)).reshape(blob.shape.dim) for blob in layer.blobs]
 
 
 def graph(net: str, weights, classifier: int | None, trans_b: bool = True, rename: bool = False, seed: int = 0):

@@ -76,8 +76,10 @@ def case_folders(synthetic_films, tmp_path_factory) -> Path:
 
 
 def predictions(run_folder: Path) -> list[dict[str, str]]:
+    """The rows of a run's predictions.csv, each with the path of its film: stored ones are relative to the set."""
+    films = next(folder for name in ("set", "films") if (folder := run_folder.parent / name).is_dir())
     with (run_folder / "eval_test" / "predictions.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row | {"film": str(films / row["film"])} for row in csv.DictReader(file)]
     assert len({row["probability"] for row in rows}) == len(rows) > 1, "the masses must differ to the net"
     return rows
 
@@ -247,7 +249,7 @@ def odd(own, case_folders, tmp_path) -> Path:
     [
         (["none.png", "--box", BOX], "none.png: no such film"),
         (["text.png", "--box", BOX], "text.png: cannot be read as an image"),
-        (["film.png", "--box", "200,0,20,20"], "film.png: box not on the image: 200.0, 0.0, 20.0 x 20.0"),
+        (["film.png", "--box", "200,0,20,20"], "film.png: box not on the image: 200, 0, 20 x 20"),
         (["film.png", "--box", "nan,0,20,20"], "film.png: box not on the image"),
         (["film.png", "--box", "5,5,-20,20"], "film.png: box not on the image"),
         (["film.png", "--mask", "none.png"], "none.png: mask missing"),

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from data_prep.core import download
+from data_prep.core import download, files
 from data_prep.core.errors import InputError, run
 from scripts import fetch_weights
 from scripts.nets import caffemodel, imagenet_weights
@@ -70,11 +70,11 @@ def folder(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def files(server, monkeypatch):
+def published(server, monkeypatch):
     """The published files are the server's."""
     monkeypatch.setattr(download, "RETRY", 0)
-    files = {File("bvlc_googlenet.caffemodel", "sha1", SHA1): (server.url,)}
-    monkeypatch.setitem(imagenet_weights.FILES, "googlenet", files | {File("zoo/g.onnx", "sha256", "0"): (server.url,)})
+    bvlc = {File("bvlc_googlenet.caffemodel", "sha1", SHA1): (server.url,)}
+    monkeypatch.setitem(imagenet_weights.FILES, "googlenet", bvlc | {File("zoo/g.onnx", "sha256", "0"): (server.url,)})
 
 
 def fetch(folder: Path) -> str:
@@ -150,8 +150,8 @@ def test_existing_file_of_another_kind_is_left_alone(server, folder, content):
 
 
 def test_too_small_disk_is_seen_before_the_download(server, folder, monkeypatch):
-    small = type(download.shutil.disk_usage("/"))(10, 10, 1000)
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: small)
+    small = type(files.shutil.disk_usage("/"))(10, 10, 1000)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: small)
     with pytest.raises(InputError, match="free some space"):
         fetch(folder)
 

@@ -233,7 +233,7 @@ def test_run_goes_on_with_another_number_of_gpus_where_its_parts_allow_it(root):
 
 
 def test_run_from_before_batches_could_be_divided_is_one_part(root):
-    run_folder.create(Path("runs/old"), settings(), {})
+    run_folder.create(Path("runs/old"), settings(), {"gpu": None, "command": "python scripts/train.py"})
     content = json.loads(Path("runs/old/run.json").read_text())
     del content["parts"]
     Path("runs/old/run.json").write_text(json.dumps(content))
@@ -246,7 +246,12 @@ def test_run_from_before_batches_could_be_divided_is_one_part(root):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("connect", "why"),
-    [("first_dies", "SIGKILL"), ("second_dies", "SIGKILL"), ("abort", "SIGABRT"), ("goes_wrong", "its output above")],
+    [
+        ("first_dies", "SIGKILL"),
+        ("second_dies", "SIGKILL"),
+        ("abort", "SIGABRT"),
+        ("goes_wrong", "see its output above"),
+    ],
 )
 def test_process_that_dies_ends_the_others_with_one_line(connect, why, root):
     options = (*GOOGLENET, "--from-scratch", "--batch", "2", "--iterations", "3", "--gpu", "0,1")
