@@ -21,7 +21,8 @@ saliency_share.json and saliency_share.md to runs/NAME/saliency_share_<split>/.
 import sys
 
 from data_prep.core.errors import run
-from data_prep.core.files import write_json, write_text
+from data_prep.core.files import write_text
+from data_prep.core.json_files import write_json
 from scripts.evaluation import selection
 from scripts.evaluation.saliency_shares import heading, measure, render, summarise
 from scripts.nets import device

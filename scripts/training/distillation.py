@@ -24,7 +24,8 @@ from google.protobuf import text_format
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write, write_json
+from data_prep.core.files import atomic_write
+from data_prep.core.json_files import write_json
 from data_prep.database import lmdb_io
 from scripts.evaluation import run_files
 from scripts.nets import batch_norm, definitions, teacher
