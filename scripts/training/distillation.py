@@ -31,13 +31,14 @@ from scripts.evaluation import run_files
 from scripts.nets import batch_norm, definitions, teacher
 from scripts.nets.caffemodel import read_weights, stored_layers
 from scripts.training import distillation_set, run_folder, snapshots
-from scripts.training.distillation_set import GRID, SIDE
+from scripts.training.distillation_set import GRID
 from scripts.training.settings import Settings
 
 BATCH, BATCHES = 32, 100  # of views
 FIRST, LAST = 32, {"alexnet": 100, "googlenet": 1}  # standard deviation of a block's output before its ReLU, about
 SIZE = teacher.CHANNELS * GRID**2  # of an answer
 ON_THE_WAY = {"alexnet": (), "googlenet": ("pool3/3x3_s2", "inception_4a/output", "inception_4d/output")}
+WINDOWS = (3, 2), (6, 4)  # kernel and stride that average 7 x 7 places to GRID x GRID, and 14 x 14
 WEIGHT = 0.3  # of a loss on the way, as of GoogLeNet's auxiliary classifiers
 
 
@@ -63,18 +64,20 @@ def derive(net: str, data: Path, batch: int, val_batch: int):
         answers.data_param.source, answers.data_param.batch_size = f"{data}/{split}_answers", size
     norm = param.layer.add(name="standard", type="BatchNorm", bottom=["answers"], top=["standard"])
     norm.batch_norm_param.moving_average_fraction = batch_norm.MOVING_AVERAGE
-    add_loss(param, features, "", 1)
+    large = distillation_set.read_content(data)["side"] == teacher.SIDE
+    add_loss(param, features, "", WINDOWS[0] if large else None, 1)
     for blob in ON_THE_WAY[net]:
-        name = "_" + blob.replace("/", "_")
-        pool = param.layer.add(name="pool" + name, type="Pooling", bottom=[blob], top=["pool" + name])
-        pool.pooling_param.pool = pool.pooling_param.AVE
-        pool.pooling_param.kernel_size, pool.pooling_param.stride = 3, 2  # from 7 x 7 to GRID x GRID places
-        add_loss(param, pool.name, name, WEIGHT)
+        add_loss(param, blob, "_" + blob.replace("/", "_"), WINDOWS[large], WEIGHT)
     return param
 
 
-def add_loss(param, features: str, name: str, weight: float) -> None:
-    """Add to a NetParameter what says the answers from a blob (channels x GRID x GRID), and its loss."""
+def add_loss(param, features: str, name: str, window: tuple[int, int] | None, weight: float) -> None:
+    """Add to a NetParameter what says the answers from a blob (averaged to GRID x GRID places), and its loss."""
+    if window:
+        pool = param.layer.add(name="pool" + name, type="Pooling", bottom=[features], top=["pool" + name])
+        pool.pooling_param.pool = pool.pooling_param.AVE
+        pool.pooling_param.kernel_size, pool.pooling_param.stride = window
+        features = pool.name
     own = param.layer.add(name="own" + name, type="Convolution", bottom=[features], top=["own" + name])
     own.convolution_param.num_output = teacher.CHANNELS
     own.convolution_param.kernel_size.append(1)
@@ -130,14 +133,14 @@ def without_data(train_val):
     """Return a train_val NetParameter that takes images from an Input layer, down to its last feature map."""
     net = definitions.import_caffe().proto.caffe_pb2.NetParameter(name=train_val.name)
     image = net.layer.add(name="data", type="Input", top=["data"])
-    image.input_param.shape.add(dim=[1, 3, SIDE, SIDE])
+    image.input_param.shape.add(dim=[1, 3, *[distillation_set.SIDES[0]] * 2])
     names = [layer.name for layer in train_val.layer]
     net.layer.extend(layer for layer in train_val.layer[: names.index("answers")] if layer.type != "Data")
     return net
 
 
 def batches(views: Path) -> Iterator[np.ndarray]:
-    """Yield the first BATCHES batches (BATCH, 1, SIDE, SIDE) float32 of an LMDB of views."""
+    """Yield the first BATCHES batches (BATCH, 1, side, side) float32 of an LMDB of views."""
     records = islice(lmdb_io.records(views), BATCH * BATCHES)
     while some := list(islice(records, BATCH)):
         yield np.stack([record.image for record in some]).astype(np.float32)[:, None]
