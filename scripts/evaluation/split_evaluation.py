@@ -7,17 +7,25 @@ import numpy as np
 from data_prep.core import provenance
 from data_prep.core.files import atomic_write, write_csv, write_json, write_text
 from scripts.evaluation import evaluation_table, metrics, plots, selection
-from scripts.evaluation.predictions import FIELDS
 
 
 def summarise(target: selection.EvaluationTarget, rows: list[dict]) -> dict:
     """Return the content of metrics.json: figures, counts, and which weights were evaluated on which data."""
+    return {
+        **selection.describe(target),
+        **measure(rows),
+        "doubts": selection.doubts(target),
+        **provenance.made_by("numpy", "scikit-learn"),
+    }
+
+
+def measure(rows: list[dict]) -> dict:
+    """Return the figures and counts of predictions."""
     labels, probabilities, patients = (
         np.array([row[name] for row in rows]) for name in ("label", "probability", "patient")
     )
     estimates = metrics.estimates(labels, probabilities, patients)
     return {
-        **selection.describe(target),
         "n": len(rows),
         "masses": len({row["mass_id"] for row in rows}),
         "patients": len(set(patients)),
@@ -27,15 +35,13 @@ def summarise(target: selection.EvaluationTarget, rows: list[dict]) -> dict:
         "counts": metrics.confusion(labels, probabilities)._asdict(),
         "metrics": {name: estimate._asdict() for name, estimate in estimates.items()},
         "interval": metrics.INTERVAL,
-        "doubts": selection.doubts(target),
-        **provenance.made_by("numpy", "scikit-learn"),
     }
 
 
 def write(out: Path, summary: dict, rows: list[dict]) -> None:
     """Write everything to `out`; metrics.json comes last, and is absent while the others are replaced."""
     (out / "metrics.json").unlink(missing_ok=True)
-    write_csv(out / "predictions.csv", FIELDS, rows)
+    write_csv(out / "predictions.csv", list(rows[0]), rows)
     draw(out, summary, rows)
     heading = evaluation_table.heading(summary["net"], summary["split"], summary["source"])
     write_text(out / "metrics.md", f"# {heading}\n\n{evaluation_table.render(summary)}")

@@ -86,7 +86,7 @@ def copy_files(each: FinishedRun, out: Path, called: dict[str, str]) -> None:
     Paths are public()'s, and where names are `called` otherwise, they are so in the copies.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for name in (*finished_run.RUN_FILES, *finished_run.PICTURES):
+    for name in each.files:
         shutil.copyfile(each.folder / name, out / Path(name).name)
     settings = {name: public(each.settings[name]) for name in ("data", "weights") if each.settings[name]}
     write_json(out / run_files.JSON, each.settings | settings)
@@ -97,7 +97,7 @@ def copy_files(each: FinishedRun, out: Path, called: dict[str, str]) -> None:
             row | {name: called[row[name]] for name in ("mass_id", "patient")} | {"film": ""}
             for row in read_rows(path, predictions.FIELDS)
         ]
-        write_csv(out / path.name, predictions.FIELDS, rows)
+        write_csv(out / path.name, list(rows[0]), rows)
     with atomic_write(out / "curves.png") as path:
         plots.curves(each.title, each.log).savefig(path)
 
@@ -132,7 +132,9 @@ def show(each: FinishedRun, runs: Sequence[FinishedRun], sheets: dict[str, str],
     kin = [other.name for other in runs if other.net == each.net]
     found = each.predictions()
     arrays = found.labels, found.probabilities, found.patients
-    pictures = {name: embed(each.folder / finished_run.GALLERY / f"{name}.webp") for name in gallery.SHEETS}
+    pictures = {
+        name: embed(each.folder / finished_run.GALLERY / f"{name}.webp") for name in gallery.SHEETS if each.masses
+    }
     return {
         "run": each,
         "stroke": kin.index(each.name),
@@ -143,8 +145,8 @@ def show(each: FinishedRun, runs: Sequence[FinishedRun], sheets: dict[str, str],
         "strokes": svg_charts.strokes(*arrays[:2]),
         "history": {"accuracy": svg_charts.accuracy(each.log), "loss": svg_charts.loss(each.log)},
         "sheets": {name: sheets.setdefault(uri, f"sheet{len(sheets)}") for name, uri in pictures.items()},
-        "columns": 1 + max(mass["tile_column"] for mass in each.masses),
-        "rows": 1 + max(mass["tile_row"] for mass in each.masses),
+        "columns": 1 + max((mass["tile_column"] for mass in each.masses), default=0),
+        "rows": 1 + max((mass["tile_row"] for mass in each.masses), default=0),
         "masses": [
             mass | {"mass_id": called.get(mass["mass_id"], mass["mass_id"])}
             for mass in sorted(each.masses, key=lambda mass: -abs(mass["label"] - mass["probability"]))
