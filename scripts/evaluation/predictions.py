@@ -40,14 +40,14 @@ def read_predictions(path: Path) -> Predictions:
     return Predictions(*text, *values, np.array([row.get("fold", "") for row in rows]))
 
 
-def predict_split(target: selection.EvaluationTarget) -> Iterator[dict]:
+def predict_split(target: selection.EvaluationTarget, threshold: float = metrics.THRESHOLD) -> Iterator[dict]:
     """Yield a row of FIELDS for each record of the split, in key order; InputError when the net gives NaN."""
     about = manifest.read_csv(target.data)
     net = inference.load_deploy(target.net, target.weights, selection.BATCH)
     for keys, labels, inputs in selection.batches(target):
         outputs = inference.predict(net, inputs)
         selection.check_numbers(target, outputs)
-        called = metrics.called_malignant(outputs[:, 1])
+        called = metrics.called_malignant(outputs[:, 1], threshold)
         for key, label, probability, malignant in zip(keys, labels, outputs[:, 1], called, strict=True):
             found = {"label": label, "probability": float(probability), "predicted": int(malignant)}
             yield {name: (about[lmdb_io.mass_id_of(key)] | found)[name] for name in FIELDS}

@@ -7,32 +7,34 @@ import numpy as np
 from data_prep.core import provenance
 from data_prep.core.files import atomic_write, write_csv, write_json, write_text
 from scripts.evaluation import evaluation_table, metrics, plots, selection
+from scripts.evaluation.thresholds import DEFAULT, Threshold
 
 
-def summarise(target: selection.EvaluationTarget, rows: list[dict]) -> dict:
+def summarise(target: selection.EvaluationTarget, rows: list[dict], threshold: Threshold) -> dict:
     """Return the content of metrics.json: figures, counts, and which weights were evaluated on which data."""
     return {
         **selection.describe(target),
-        **measure(rows),
+        **measure(rows, threshold),
         "doubts": selection.doubts(target),
         **provenance.made_by("numpy", "scikit-learn"),
     }
 
 
-def measure(rows: list[dict]) -> dict:
+def measure(rows: list[dict], threshold: Threshold = DEFAULT) -> dict:
     """Return the figures and counts of predictions."""
     labels, probabilities, patients = (
         np.array([row[name] for row in rows]) for name in ("label", "probability", "patient")
     )
-    estimates = metrics.estimates(labels, probabilities, patients)
+    estimates = metrics.estimates(labels, probabilities, patients, threshold=threshold.value)
     return {
         "n": len(rows),
         "masses": len({row["mass_id"] for row in rows}),
         "patients": len(set(patients)),
         "malignant": int(labels.sum()),
         "benign": int((1 - labels).sum()),
-        "threshold": metrics.THRESHOLD,
-        "counts": metrics.confusion(labels, probabilities)._asdict(),
+        "threshold": threshold.value,
+        "threshold_chosen": threshold.chosen,
+        "counts": metrics.confusion(labels, probabilities, threshold.value)._asdict(),
         "metrics": {name: estimate._asdict() for name, estimate in estimates.items()},
         "interval": metrics.INTERVAL,
     }

@@ -16,6 +16,7 @@ from data_prep.core.files import atomic_write, read_rows, write_csv, write_json,
 from data_prep.core.provenance import public
 from data_prep.database import build_summary, manifest
 from scripts.evaluation import curves, evaluation_table, metrics, paper_results, plots, predictions, run_files
+from scripts.evaluation.predictions import Predictions
 from scripts.reporting import finished_run, gallery, summary_text, svg_charts
 from scripts.reporting.finished_run import FinishedRun
 from scripts.reporting.page_templates import render
@@ -56,7 +57,7 @@ def write_page(
     """
     if anonymous is None:
         anonymous = any(each.scores["source"] == "boxes" for each in runs)
-    called = number_names(runs) if anonymous else {}
+    called = number_names([each.predictions() for each in runs]) if anonymous else {}
     for each in runs:
         copy_files(each, out / each.name, called)
     page = describe(runs, called) | {
@@ -70,9 +71,8 @@ def write_page(
         write_text(out / name, render(template, **page))
 
 
-def number_names(runs: Sequence[FinishedRun]) -> dict[str, str]:
+def number_names(found: Sequence[Predictions]) -> dict[str, str]:
     """Return what to call each mass and each patient in place of their names, which a hospital gave them."""
-    found = [each.predictions() for each in runs]
     called = {}
     for word, names in (("mass", [each.masses for each in found]), ("patient", [each.patients for each in found])):
         known = dict.fromkeys(name for each in names for name in each.tolist())
@@ -92,14 +92,18 @@ def copy_files(each: FinishedRun, out: Path, called: dict[str, str]) -> None:
     write_json(out / run_files.JSON, each.settings | settings)
     if called:
         write_json(out / "metrics.json", each.scores | {"doubts": []})  # they name patients
-        path = each.folder / "eval_test" / "predictions.csv"
-        rows = [
-            row | {name: called[row[name]] for name in ("mass_id", "patient")} | {"film": ""}
-            for row in read_rows(path, predictions.FIELDS)
-        ]
-        write_csv(out / path.name, list(rows[0]), rows)
+        copy_without_names(each.folder / "eval_test" / "predictions.csv", out / "predictions.csv", called)
     with atomic_write(out / "curves.png") as path:
         plots.curves(each.title, each.log).savefig(path)
+
+
+def copy_without_names(source: Path, path: Path, called: dict[str, str]) -> None:
+    """Copy predictions.csv with numbers in place of the names of masses and patients, and without the films'."""
+    rows = [
+        row | {name: called[row[name]] for name in ("mass_id", "patient")} | {"film": ""}
+        for row in read_rows(source, predictions.FIELDS)
+    ]
+    write_csv(path, list(rows[0]), rows)
 
 
 def describe(runs: Sequence[FinishedRun], called: dict[str, str]) -> dict:
