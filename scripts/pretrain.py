@@ -27,6 +27,7 @@ from pathlib import Path
 
 from data_prep.core.errors import InputError, natural, positive, run
 from data_prep.core.files import pasted
+from data_prep.core.locks import locked
 from data_prep.core.provenance import command
 from scripts.evaluation import run_files
 from scripts.nets import definitions, device
@@ -53,8 +54,7 @@ def main() -> None:
         distillation.check_snapshot(args.net, args.weights)
     folder = out.with_suffix(".run")
     device.set_mode(args.gpu)
-    folder.mkdir(parents=True, exist_ok=True)
-    with run_folder.locked(folder):
+    with locked(folder):
         own = distillation.derive(args.net, args.data, settings.batch, settings.val_batch), SOLVER
         done, progress = 0, snapshots.Progress()
         if (folder / run_files.JSON).exists():

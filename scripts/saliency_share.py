@@ -21,7 +21,9 @@ saliency_share.json, .md and .csv (every record's shares) to runs/NAME/saliency_
 import sys
 
 from data_prep.core.errors import run
-from data_prep.core.files import write_csv, write_json, write_text
+from data_prep.core.files import write_text
+from data_prep.core.json_files import write_json
+from data_prep.core.tables import write_csv
 from scripts.evaluation import selection
 from scripts.evaluation.saliency_shares import heading, measure, render, rows_of, summarise
 from scripts.nets import device

@@ -25,7 +25,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from data_prep.core import files, memory_limit, provenance
+from data_prep.core import memory_limit, provenance, tables
 from data_prep.core.errors import InputError
 from data_prep.database import lmdb_io, manifest
 from data_prep.formats import dicom, image_files, ljpeg
@@ -156,7 +156,7 @@ def readers(folder: Path) -> dict[str, tuple[Callable[[Path], object], bytes, st
         "log.csv": (lambda path: run_files.read_log(path.parent), log.encode(), "log.csv"),
         "predictions.csv": (predictions.read_predictions, table.encode(), "predictions.csv"),
         "experiments.toml": (matrix.read_experiments, matrix.EXPERIMENTS.read_bytes(), "experiments.toml"),
-        "split.csv": (files.read_table, b"patient,split\na,train\nb,val\n", "split.csv"),
+        "split.csv": (tables.read_table, b"patient,split\na,train\nb,val\n", "split.csv"),
         "caffemodel": (caffemodel.read_weights, (folder / "net.caffemodel").read_bytes()[:20_000], "a.caffemodel"),
     }
 

@@ -13,8 +13,8 @@ from google.protobuf.message import DecodeError
 from data_prep.auditing import near_duplicates
 from data_prep.auditing.decoded_records import DecodedRecord, DecodedSplit, decode_splits
 from data_prep.core.errors import InputError
-from data_prep.core.files import read_rows
 from data_prep.core.records import LABELS
+from data_prep.core.tables import read_rows
 from data_prep.database import lmdb_io, lmdb_writer, manifest
 from data_prep.database.context_crops import SIZE, Window
 from data_prep.database.lmdb_io import name_of

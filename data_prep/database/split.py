@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import read_table
 from data_prep.core.records import Mass
+from data_prep.core.tables import read_table
 from data_prep.database.lmdb_io import ODD_NAMES
 
 SHARE = 0.10  # of the masses, for validation and for test (paper: 80/10/10)

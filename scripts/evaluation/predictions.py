@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import numbers, read_rows
+from data_prep.core.tables import numbers, read_rows
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import metrics, selection
 from scripts.nets import inference

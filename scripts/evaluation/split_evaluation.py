@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.core import provenance
-from data_prep.core.files import atomic_write, write_csv, write_json, write_text
+from data_prep.core.files import atomic_write, write_text
+from data_prep.core.json_files import write_json
+from data_prep.core.tables import write_csv
 from scripts.evaluation import evaluation_table, metrics, plots, selection
 from scripts.evaluation.thresholds import DEFAULT, Threshold
 

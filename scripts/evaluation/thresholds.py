@@ -4,7 +4,8 @@ import argparse
 from typing import NamedTuple
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import pasted, read_json
+from data_prep.core.files import pasted
+from data_prep.core.json_files import read_json
 from scripts.evaluation import comparisons, metrics, selection
 from scripts.evaluation.predictions import read_predictions
 from scripts.nets.caffemodel import sha256_of

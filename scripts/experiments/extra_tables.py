@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.core.files import read_json
+from data_prep.core.json_files import read_json
 from scripts.evaluation import comparisons, metrics, paper_results, saliency_zones
 from scripts.evaluation.comparisons import Difference, OperatingPoint
 from scripts.evaluation.metrics import Estimate

@@ -9,7 +9,8 @@ from itertools import chain
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import LARGEST_TEXT, parse_record, read_bytes
+from data_prep.core.files import LARGEST_TEXT, read_bytes
+from data_prep.core.json_files import parse_record
 from data_prep.database.context_crops import CONTEXTS
 from data_prep.database.split import Fold, parse_fold
 from scripts.nets.definitions import NETS

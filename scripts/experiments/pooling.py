@@ -11,8 +11,9 @@ Its folder is like that of any finished run:
 
 from pathlib import Path
 
-from data_prep.core.files import numbers, read_json, read_rows, write_csv, write_json
+from data_prep.core.json_files import read_json, write_json
 from data_prep.core.provenance import command, made_by, public
+from data_prep.core.tables import numbers, read_rows, write_csv
 from scripts.evaluation import run_files, saliency_shares, split_evaluation
 from scripts.evaluation.predictions import FIELDS
 from scripts.reporting.finished_run import FinishedRun

@@ -5,7 +5,8 @@ from functools import cached_property
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import pasted, read_json
+from data_prep.core.files import pasted
+from data_prep.core.json_files import read_json
 from scripts.evaluation import metrics, paper_results, predictions, run_files
 from scripts.evaluation.predictions import Predictions
 from scripts.reporting import gallery

@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_folder, pasted, read_json, write_json, write_text
+from data_prep.core.files import atomic_folder, pasted, write_text
+from data_prep.core.json_files import read_json, write_json
 from data_prep.core.provenance import public
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import comparisons, evaluation_table, paper_results, run_files

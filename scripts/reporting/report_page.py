@@ -12,8 +12,10 @@ import mistune
 from PIL import Image
 
 from data_prep.auditing import contact_sheet
-from data_prep.core.files import atomic_write, read_rows, write_csv, write_json, write_text
+from data_prep.core.files import atomic_write, write_text
+from data_prep.core.json_files import write_json
 from data_prep.core.provenance import public
+from data_prep.core.tables import read_rows, write_csv
 from data_prep.database import build_summary, manifest
 from scripts.evaluation import curves, evaluation_table, metrics, paper_results, plots, predictions, run_files
 from scripts.evaluation.predictions import Predictions

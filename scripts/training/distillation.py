@@ -3,7 +3,8 @@
 The layers are the hand-written ones up to the last feature map, with a batch norm after each convolution. In place of
 the classifier comes a convolution of 1 x 1 that says at each place what the teacher says there. Answers are
 standardised by a batch norm, so that each channel counts alike and the loss is the share of their variance that is not
-explained: 1 for a net that knows nothing, 0 for one that gives the answers themselves.
+explained: 1 for a net that knows nothing, 0 for one that gives the answers themselves. GoogLeNet gives them at three
+places on the way as well, where BVLC's has its auxiliary classifiers and before: so a deep net learns sooner.
 
 After training, `recalibrate` scales the outputs, which leaves what the net computes as it is, but for LRN. Batch norm
 makes every layer's output as large as 1, from data in the hundreds: folded in, the first weights would be so small that
@@ -23,7 +24,8 @@ from google.protobuf import text_format
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write, write_json
+from data_prep.core.files import atomic_write
+from data_prep.core.json_files import write_json
 from data_prep.database import lmdb_io
 from scripts.evaluation import run_files
 from scripts.nets import batch_norm, definitions, teacher
@@ -35,6 +37,8 @@ from scripts.training.settings import Settings
 BATCH, BATCHES = 32, 100  # of views
 FIRST, LAST = 32, {"alexnet": 100, "googlenet": 1}  # standard deviation of a block's output before its ReLU, about
 SIZE = teacher.CHANNELS * GRID**2  # of an answer
+ON_THE_WAY = {"alexnet": (), "googlenet": ("pool3/3x3_s2", "inception_4a/output", "inception_4d/output")}
+WEIGHT = 0.3  # of a loss on the way, as of GoogLeNet's auxiliary classifiers
 
 
 def derive(net: str, data: Path, batch: int, val_batch: int):
@@ -59,16 +63,28 @@ def derive(net: str, data: Path, batch: int, val_batch: int):
         answers.data_param.source, answers.data_param.batch_size = f"{data}/{split}_answers", size
     norm = param.layer.add(name="standard", type="BatchNorm", bottom=["answers"], top=["standard"])
     norm.batch_norm_param.moving_average_fraction = batch_norm.MOVING_AVERAGE
-    own = param.layer.add(name="own", type="Convolution", bottom=[features], top=["own"])
+    add_loss(param, features, "", 1)
+    for blob in ON_THE_WAY[net]:
+        name = "_" + blob.replace("/", "_")
+        pool = param.layer.add(name="pool" + name, type="Pooling", bottom=[blob], top=["pool" + name])
+        pool.pooling_param.pool = pool.pooling_param.AVE
+        pool.pooling_param.kernel_size, pool.pooling_param.stride = 3, 2  # from 7 x 7 to GRID x GRID places
+        add_loss(param, pool.name, name, WEIGHT)
+    return param
+
+
+def add_loss(param, features: str, name: str, weight: float) -> None:
+    """Add to a NetParameter what says the answers from a blob (channels x GRID x GRID), and its loss."""
+    own = param.layer.add(name="own" + name, type="Convolution", bottom=[features], top=["own" + name])
     own.convolution_param.num_output = teacher.CHANNELS
     own.convolution_param.kernel_size.append(1)
     own.convolution_param.weight_filler.type = "xavier"
-    squares = param.layer.add(name="squares", type="EuclideanLoss", bottom=["own", "standard"], top=["squares"])
+    squares = param.layer.add(name="squares" + name, type="EuclideanLoss", bottom=[own.name, "standard"])
+    squares.top.append(squares.name)
     squares.loss_weight.append(0)
-    loss = param.layer.add(name="loss", type="Power", bottom=["squares"], top=["loss"])
+    loss = param.layer.add(name="loss" + name, type="Power", bottom=[squares.name], top=["loss" + name])
     loss.power_param.scale = 2 / SIZE  # Caffe halves the sum of squares
-    loss.loss_weight.append(1)
-    return param
+    loss.loss_weight.append(weight)
 
 
 def check_snapshot(net: str, weights: Path) -> None:

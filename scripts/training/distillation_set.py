@@ -10,7 +10,6 @@ depends on the photographs, the seed and its number, so that a set whose making 
 """
 
 import hashlib
-import os
 from concurrent.futures import Executor
 from functools import cache
 from itertools import repeat
@@ -22,7 +21,9 @@ from tqdm import tqdm
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import lock, pasted, read_json, write_json
+from data_prep.core.files import pasted
+from data_prep.core.json_files import read_json, write_json
+from data_prep.core.locks import locked
 from data_prep.core.process_pool import worker_pool
 from data_prep.database import lmdb_io
 from scripts.nets import teacher
@@ -69,14 +70,8 @@ def make(folder: Path, images: Path, views: int, seed: int, workers: int) -> Non
         "counts": {"train": views, "val": min(VAL_VIEWS, -(-views // 10))},
         "seed": seed,
     }
-    try:
-        held = lock(folder)
-    except OSError:
-        raise InputError(f"{folder}: cannot be written, or another process is making it; wait for it to end") from None
-    try:
+    with locked(folder):
         _fill(folder, images, wanted, workers)
-    finally:
-        os.close(held)
 
 
 def _fill(folder: Path, images: Path, wanted: dict, workers: int) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import parse_record, read_bytes, read_json, write_json
+from data_prep.core.files import read_bytes
+from data_prep.core.json_files import parse_record, read_json, write_json
 from scripts.nets import definitions
 from scripts.nets.caffemodel import MOST_BYTES, SHA256, is_full, read_weights, sha256_of, stored_layers, stored_shape
 from scripts.training.run_folder import SOLVER

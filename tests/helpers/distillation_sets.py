@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_prep.core.files import write_json
+from data_prep.core.json_files import write_json
 from data_prep.database import lmdb_io
 from scripts.nets import teacher
 from scripts.training import distillation_set

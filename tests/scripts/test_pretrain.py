@@ -221,6 +221,8 @@ def test_the_derived_net_is_the_hand_written_one_up_to_its_features(net, data):
                 assert getattr(own.convolution_param, same) == getattr(layer.convolution_param, same)
             assert derived[layer.name + batch_norm.NORM].bottom == layer.top
     assert not any("mass" in name for name in derived)  # nothing of the classifier
+    weights = [*derived["loss"].loss_weight, *(derived[name].loss_weight[0] for name in derived if "loss_" in name)]
+    assert weights == pytest.approx([1, 0.3, 0.3, 0.3] if net == "googlenet" else [1])  # answers on the way
 
 
 @pytest.mark.parametrize("net", NETS)
