@@ -138,6 +138,15 @@ def save(solver, folder: Path, progress: Progress) -> None:
         remove(folder, old)
 
 
+def keep_weights(folder: Path) -> None:
+    """Remove what a finished run's last snapshot holds beside the weights and their checksum, and older snapshots."""
+    for place, iteration in enumerate(iterations(folder)):
+        if place:
+            remove(folder, iteration)
+        else:
+            file_of(folder, iteration, ".solverstate").unlink(missing_ok=True)
+
+
 def remove(folder: Path, iteration: int) -> None:
     """Remove a snapshot's files, the one that makes it a snapshot first."""
     for ending in reversed(ENDINGS):
