@@ -35,8 +35,9 @@ lock: setup  ## after a change of requirements*.txt: every version that setup in
 licences: setup  ## THIRD_PARTY.md: the licence of everything that ships in the container images
 	scripts/install/third_party.sh > THIRD_PARTY.md
 
-drills: setup  ## kill, damage and fuzz the commands; MINUTES=60 and more for all of it; writes results/reliability.md
-	.venv/bin/python -m tests.drills --minutes $(or $(MINUTES),20)
+drills: setup  ## kill the commands (KILLS=100), fuzz each reader (MINUTES=2); results/reliability.md; an hour and a half
+	.venv/bin/pip install --quiet -r requirements-drills.txt
+	.venv/bin/python -m tests.drills --kills $(or $(KILLS),100) --minutes $(or $(MINUTES),2)
 
 clean:  ## remove .venv and what tools left; keeps data, weights, runs and the cached Caffe
 	rm -rf .venv .pytest_cache .ruff_cache *.egg-info

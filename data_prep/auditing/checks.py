@@ -266,7 +266,7 @@ def one_split(folders: list[Path]) -> Check:
     """Databases of one source keep each patient in one split throughout: a net may be tested on any of them."""
     places: dict[tuple[str, str, str], dict[str, Path]] = defaultdict(dict)
     for folder in folders:
-        content = manifest.read_json(folder)
+        content = manifest.read_json(folder, whole=True)
         for row in manifest.read_csv(folder).values():
             if row["split"]:
                 places[content["source"], content["root"], row["patient"]].setdefault(row["split"], folder)

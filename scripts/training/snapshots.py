@@ -88,7 +88,7 @@ def check_state(folder: Path, iteration: int) -> None:
     shapes = [stored_shape(blob) for blob in blobs] * moments(folder)
     if (
         state.iter != iteration
-        or Path(state.learned_net).name != weights.name
+        or Path(str(state.learned_net)).name != weights.name  # bytes where it is not UTF-8
         or [stored_shape(blob) for blob in state.history] != shapes
         or not all(map(is_full, state.history))
     ):
