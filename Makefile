@@ -22,9 +22,10 @@ container-test:  ## build the Dockerfile's images without Docker Engine and use 
 system-test:  ## setup, tests and a small demo on a bare Debian of the other release; as root, an hour on two cores
 	@scripts/install/system_test.sh
 
-lint: setup  ## check the style of Python, shell scripts and Dockerfile
+lint: setup  ## check the style of Python, shell scripts and Dockerfile, and the types of the imported modules
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mypy
 	.venv/bin/shellcheck -S warning -e SC1007,SC2034,SC2054,SC2120,SC2154,SC2155,SC2164 scripts/install/*.sh .ci/run
 	.venv/bin/hadolint --ignore DL3066 --ignore DL4006 Dockerfile
 

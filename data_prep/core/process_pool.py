@@ -15,7 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import forkserver, get_context, parent_process
 from multiprocessing.connection import Connection
-from multiprocessing.pool import ExceptionWithTraceback
+from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -78,7 +79,7 @@ class _WorkerPool(ThreadPoolExecutor):
         for _, connection in self._workers:
             self._idle.put(connection)
 
-    def submit(self, function: Callable, /, *args: object) -> Future:
+    def submit(self, function: Callable, /, *args: object) -> Future:  # type: ignore[override]
         return super().submit(self._ask, function, args)
 
     def _ask(self, function: Callable, args: tuple) -> object:
@@ -126,7 +127,7 @@ def ending_with_parent(*command: str | Path, sent: str = "KILL") -> list[str | P
     return ["setpriv", "--pdeathsig", sent, *command]
 
 
-def _start_worker() -> tuple[CONTEXT.Process, Connection]:
+def _start_worker() -> tuple[BaseProcess, Connection]:
     ours, its = CONTEXT.Pipe()
     process = CONTEXT.Process(target=_work, args=(its,), daemon=True)
     process.start()

@@ -38,7 +38,7 @@ def codec() -> Path:
         wheel = importlib.metadata.distribution("ljpeg")
     except importlib.metadata.PackageNotFoundError:
         raise InputError("the PVRG codec that reads .LJPEG films is not installed; run `make setup`") from None
-    program = Path(wheel.locate_file("ljpeg/jpegdir/jpeg_static"))
+    program = Path(str(wheel.locate_file("ljpeg/jpegdir/jpeg_static")))
     if not program.is_file():
         raise InputError(f"{program}: the PVRG codec is missing from its wheel; run `make setup` again")
     if not os.access(program, os.X_OK):

@@ -15,7 +15,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -69,7 +69,7 @@ def read_list(path: Path, url: str) -> list[Series]:
     return sorted(found)
 
 
-def fetch(missing: list[Series], base: str, out: Path, working: Path) -> Iterator[tuple[Series, str]]:
+def fetch(missing: list[Series], base: str, out: Path, working: Path) -> Generator[tuple[Series, str], None, None]:
     """Make OUT/UID hold each series, and yield it with "" or with what the server has wrong about it.
 
     `working` is a folder for temporary ones, on the disk of `out`. Raises what download() raises, but for answers that

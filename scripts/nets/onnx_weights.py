@@ -139,4 +139,5 @@ def _in_order(nodes: Iterable[tuple[Hashable | None, Iterable[str], Iterable[str
         if layer is not None:
             found[layer] = None
         above |= dict.fromkeys(outputs, found)
-    return list(max(above.values(), key=len, default={}))
+    longest: dict = max(above.values(), key=len, default={})
+    return list(longest)
