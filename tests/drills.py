@@ -85,15 +85,24 @@ class Report:
         self.found: Counter[tuple[str, str]] = Counter()
         self.fuzzed: dict[str, tuple[int, list[str]]] = {}
         self.notes: list[str] = []
+        self.lock = threading.Lock()  # of three threads
 
     def kills(self) -> int:
         return sum(count for (_, what), count in self.found.items() if what == "kills")
 
     def add(self, name: str, found: list[str]) -> None:
         """Count what happened to a command, and write the report."""
-        self.found.update((name, what) for what in found)
+        with self.lock:
+            self.found.update((name, what) for what in found)
+            self.write()
         print(f"{self.kills()} kills: {name}: {', '.join(found) or 'ended before the kill'}", flush=True)
-        self.write()
+
+    def add_fuzzed(self, name: str, tried: int, out: list[str]) -> None:
+        """Note how many inputs a reader had, and what it let out, and write the report."""
+        with self.lock:
+            self.fuzzed[name] = (tried, out)
+            self.write()
+        print(f"{tried:,} inputs: {name}: {'; '.join(out) or 'nothing let out'}", flush=True)
 
     def failed(self) -> bool:
         return any(self.found[key] for key in self.found if key[1] in BAD) or any(
@@ -112,10 +121,10 @@ class Report:
         names = ("kills", "ended whole", *BAD)
         lines += ["", "| killed | " + " | ".join(names[1:]).replace("ended", "kills | ended", 1) + " |"]
         lines += ["| --- |" + " ---: |" * len(names)]
-        for row in dict.fromkeys(name for name, _ in list(self.found)):
+        for row in dict.fromkeys(name for name, _ in self.found):
             lines.append(f"| {row} | {' | '.join(str(self.found[row, name]) for name in names)} |")
         lines += ["", "| reader | inputs | let out beside InputError |", "| --- | ---: | --- |"]
-        for name, (tried, out) in list(self.fuzzed.items()):
+        for name, (tried, out) in self.fuzzed.items():
             lines.append(f"| {name} | {tried:,} | {'; '.join(out).replace('|', '/') or 'nothing'} |")
         lines += ["", *self.notes] if self.notes else []
         write_text(REPORT, "\n".join(lines) + "\n")
@@ -324,9 +333,7 @@ def fuzz_one(name: str, folder: Path, minutes: float, report: Report, stop: thre
     if not stop.is_set() and process.returncode:
         out.append(f"ended with status {process.returncode}: {said[-200:]!r}")
     tried = max(map(int, re.findall(r"^(?:#|Done )(\d+)\b", said, re.MULTILINE)), default=0)
-    report.fuzzed[name] = (tried, out)
-    print(f"{tried:,} inputs: {name}: {'; '.join(out) or 'nothing let out'}", flush=True)
-    report.write()
+    report.add_fuzzed(name, tried, out)
 
 
 if __name__ == "__main__":
