@@ -8,6 +8,7 @@
 A process can be killed at any moment, so a snapshot counts only when all three files are whole. The JSON comes last.
 """
 
+import os
 import shutil
 import sys
 from dataclasses import asdict, dataclass
@@ -124,6 +125,7 @@ def save(solver, folder: Path, progress: Progress) -> None:
     Raises InputError when the disk is too full for it, or it is not whole; the older ones are then still there.
     """
     check_space(solver, folder, 1)
+    reserve(file_of(folder, solver.iter, ".solverstate"), size_of(solver, folder))
     extra = file_of(folder, solver.iter, ".json")
     extra.unlink(missing_ok=True)
     solver.snapshot()
@@ -155,10 +157,30 @@ def remove_after(folder: Path, iteration: int) -> None:
 
 def check_space(solver, folder: Path, snapshots: int) -> None:
     """Raise InputError when the disk would not hold so many snapshots more."""
-    parameters = sum(blob.count for blobs in solver.net.params.values() for blob in blobs)
-    needed, free = snapshots * 4 * parameters * (1 + moments(folder)), shutil.disk_usage(folder).free
+    needed, free = snapshots * size_of(solver, folder), shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
             f"{folder}: {snapshots} snapshot(s) take {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
             "free some space, then go on with --resume"
         )
+
+
+def size_of(solver, folder: Path) -> int:
+    """Return how many bytes a snapshot takes."""
+    parameters = sum(blob.count for blobs in solver.net.params.values() for blob in blobs)
+    return 4 * parameters * (1 + moments(folder))
+
+
+def reserve(path: Path, size: int) -> None:
+    """Raise InputError unless so many bytes can be written to `path`, where Caffe, which would abort, writes next.
+
+    A quota is met here, of which the disk's free space says nothing.
+    """
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: no room for its {size / 1e9:.2f} GB ({error.strerror}); free some, then go on with --resume"
+        ) from None
