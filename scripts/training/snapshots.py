@@ -17,10 +17,11 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import parse_record, read_bytes, read_json, write_json
+from data_prep.core.files import atomic_write, parse_record, read_bytes, read_json, write_json
+from data_prep.core.provenance import public
 from scripts.nets import definitions
 from scripts.nets.caffemodel import MOST_BYTES, SHA256, is_full, read_weights, sha256_of, stored_layers, stored_shape
-from scripts.training.run_folder import SOLVER
+from scripts.training.run_folder import SOLVER, TRAIN_VAL
 
 STATE_SHA256 = "solverstate_sha256"
 ENDINGS = (".caffemodel", ".json", ".solverstate")
@@ -133,10 +134,35 @@ def save(solver, folder: Path, progress: Progress) -> None:
         check_state(folder, solver.iter)
     except InputError as error:
         raise InputError(f"{error}: not whole; free some space, then go on with --resume") from None
+    hide_folders(file_of(folder, solver.iter, ".caffemodel"), folder)
     sums = [sha256_of(file_of(folder, solver.iter, ending)) for ending in (".caffemodel", ".solverstate")]
     write_json(extra, asdict(progress) | dict(zip((SHA256, STATE_SHA256), sums, strict=True)))
     for old in [number for number in iterations(folder) if number < solver.iter][1:]:
         remove(folder, old)
+
+
+def hide_folders(weights: Path, folder: Path) -> None:
+    """Let a caffemodel, which is given away, tell no folder above the database that the run's net was trained on.
+
+    Caffe writes a net's paths into its snapshots, and reads them nowhere.
+    """
+    if not _hide_folders(definitions.read_prototxt(folder / TRAIN_VAL)):
+        return
+    param = read_weights(weights)
+    _hide_folders(param)
+    with atomic_write(weights) as working:
+        working.write_bytes(param.SerializeToString())
+
+
+def _hide_folders(param) -> bool:
+    """Replace the paths in a NetParameter by public() ones; return whether any differs."""
+    found = False
+    for layer in param.layer:
+        for message, field in ((layer.data_param, "source"), (layer.transform_param, "mean_file")):
+            if message.HasField(field) and (told := public(getattr(message, field))) != getattr(message, field):
+                setattr(message, field, told)
+                found = True
+    return found
 
 
 def remove(folder: Path, iteration: int) -> None:
