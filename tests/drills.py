@@ -155,8 +155,8 @@ class Undisturbed(NamedTuple):
 @contextmanager
 def drills(folder: Path) -> Iterator[dict[str, Drill]]:
     """Yield the drills by what is killed."""
-    films, data, views, few = folder / "films", folder / "lmdb", folder / "views", folder / "few" / "lmdb"
-    ddsm_set.ensure(films, patients=12, resolution=400)
+    films, data, views, few = ROOT / "data" / "drills", folder / "lmdb", folder / "views", folder / "few" / "lmdb"
+    ddsm_set.ensure(films, patients=24, resolution=400)  # kept for the next time
     databases.write_counts(few, train=10, val=6)
     distillation_sets.make(views, train=66, val=4)
     net = random_nets.snapshot(folder / "net" / "net.caffemodel")
