@@ -37,7 +37,7 @@ from typing import NamedTuple
 
 from data_prep.core import provenance
 from data_prep.core.files import write_text
-from data_prep.synthesis import ddsm_set
+from data_prep.formats import ljpeg
 from tests.helpers import databases, distillation_sets, idc_server, random_nets, readers
 from tests.helpers.cbis_series import FILES, PATIENTS
 from tests.helpers.servers import serving
@@ -155,8 +155,8 @@ class Undisturbed(NamedTuple):
 @contextmanager
 def drills(folder: Path) -> Iterator[dict[str, Drill]]:
     """Yield the drills by what is killed."""
-    films, data, views, few = ROOT / "data" / "drills", folder / "lmdb", folder / "views", folder / "few" / "lmdb"
-    ddsm_set.ensure(films, patients=24, resolution=400)  # kept for the next time
+    films, data, views, few = folder / "films", folder / "lmdb", folder / "views", folder / "few" / "lmdb"
+    write_cases(films, 14)
     databases.write_counts(few, train=10, val=6)
     distillation_sets.make(views, train=66, val=4)
     net = random_nets.snapshot(folder / "net" / "net.caffemodel")
@@ -195,6 +195,19 @@ def drills(folder: Path) -> Iterator[dict[str, Drill]]:
             name: Drill(command, folder / name, outs[name], again.get(name, lambda command=command: command))
             for name, command in commands.items()
         }
+
+
+def write_cases(folder: Path, patients: int) -> None:
+    """Write small case folders of DDSM's kind, a film and a mass each."""
+    for number in range(1, patients + 1):
+        case = folder / f"A_{number:04}_1"
+        case.mkdir(parents=True)
+        film = databases.texture(number).astype("uint16") << 4
+        ljpeg.encode(film, case / f"{case.name}.LEFT_CC.LJPEG", precision=12)
+        size = f"LINES {film.shape[0]} PIXELS_PER_LINE {film.shape[1]} BITS_PER_PIXEL 12 RESOLUTION 43.5 OVERLAY"
+        (case / f"A-{number:04}-1.ics").write_text(f"DIGITIZER HOWTEK 43.5\nLEFT_CC {size}\n")
+        pathology = b"MALIGNANT" if number % 2 else b"BENIGN"
+        (case / f"{case.name}.LEFT_CC.OVERLAY").write_bytes(readers.OVERLAY.replace(b"BENIGN", pathology))
 
 
 def kill(folder: Path, kills: int, at_once: int, rng: random.Random, report: Report) -> None:
