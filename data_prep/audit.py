@@ -2,6 +2,7 @@
 
     python data_prep/audit.py                              # data/lmdb
     python data_prep/audit.py data/lmdb data/small         # each by itself, and that they share one split
+    python data_prep/audit.py data/fold*                   # and that each mass is tested in one fold alone
 
 Every LMDB is opened and every record decoded again. One line per check, with its claim: "ok", or "FAILED" and the
 keys that offend. Exit status: 0 when all checks pass, 1 when any fails, 2 when there is nothing to check. The checks
@@ -28,7 +29,7 @@ def main() -> None:
     failed = sum(audit(folder) for folder in folders)
     if len(folders) > 1 and not failed:
         print("together")
-        failed += show(checks.one_split(folders))
+        failed += sum(map(show, [checks.one_split(folders), *checks.folds(folders)]))
     if failed:
         print(f"checks that FAILED: {failed}")
         sys.exit(1)

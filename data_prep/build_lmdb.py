@@ -5,11 +5,13 @@
     python data_prep/build_lmdb.py --source cbis --root data/cbis --official-split
     python data_prep/build_lmdb.py --source boxes --root masses.csv --context small --no-aug --out data/small
     python data_prep/build_lmdb.py --source ddsm --split data/lmdb/split.csv --no-aug --out data/large_noaug
+    python data_prep/build_lmdb.py --source ddsm --fold 1/5 --out data/fold1    # cross-validation: 1/5 to 5/5
 
-Patients are split 80/10/10 with validation and test balanced. Every mass gives its context square; in the training set
-(unless --no-aug) 5 random rotations x 5 random crops of it instead. data_prep/database/manifest.py says what the
-folder then holds. The same seed and input give the same digest, whatever the number of workers. An interrupted build
-leaves nothing that a later step would take for a database: type the command again.
+Patients are split 80/10/10 with validation and test balanced; with --fold 1/5 the test set is the first of five equal
+parts, and validation still a tenth. Every mass gives its context square; in the training set (unless --no-aug) 5 random
+rotations x 5 random crops of it instead. data_prep/database/manifest.py says what the folder then holds. The same seed
+and input give the same digest, whatever the number of workers. An interrupted build leaves nothing that a later step
+would take for a database: type the command again.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from data_prep.core.errors import InputError, natural, run
 from data_prep.core.files import atomic_folder, check_absent, pasted
 from data_prep.core.process_pool import worker_pool
 from data_prep.database import build_summary, context_crops, manifest
+from data_prep.database.split import parse_fold
 from data_prep.sources import csv_boxes
 from data_prep.sources.registry import DEFAULT_ROOT, READERS, default_source
 from data_prep.synthesis import ddsm_set
@@ -38,7 +41,8 @@ def main() -> None:
         ddsm_set.ensure(root)
     check_absent(args.out)
     recipe = context_crops.Recipe(args.context, *((0, 0) if args.no_aug else (ROTATIONS, CROPS)), args.seed)
-    options = Options(source, root, recipe, args.callback_only, args.split, args.official_split, args.workers)
+    which = (args.split, args.official_split, args.workers, args.fold)
+    options = Options(source, root, recipe, args.callback_only, *which)
     with worker_pool(args.workers) as pool:
         masses = read_masses(options, pool)
         with atomic_folder(args.out) as folder:
@@ -64,6 +68,7 @@ def parse_args() -> argparse.Namespace:
     which.add_argument(
         "--official-split", action="store_true", help="CBIS-DDSM's own test set; val out of its training"
     )
+    which.add_argument("--fold", type=parse_fold, metavar="K/N", help="test on the K-th of N parts of the patients")
     parser.add_argument("--seed", type=natural, default=1, help="of split, augmentation and order (default: 1)")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: cores)")
     return parser.parse_args()

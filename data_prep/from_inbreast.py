@@ -27,7 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.core.errors import InputError, run
-from data_prep.core.files import files_below, read_table
+from data_prep.core.files import files_below
+from data_prep.core.tables import read_table
 from data_prep.sources.box_csv import LeftOut, Row, convert, find, parser_of, pathology_of_birads
 
 FILM = re.compile(r"(\d+)_([0-9a-f]+)_MG_")

@@ -20,7 +20,7 @@ import sys
 from collections import defaultdict
 
 from data_prep.core.errors import InputError, run
-from data_prep.core.files import read_table
+from data_prep.core.tables import read_table
 from data_prep.sources.box_csv import (
     LeftOut,
     Row,

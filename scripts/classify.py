@@ -1,16 +1,19 @@
 """Classify the marked masses of a film with a trained net, and show which pixels its answer is sensitive to.
 
     python scripts/classify.py film.png --box 410,622,180,150        # x, y, width, height in the image's pixels
-    python scripts/classify.py film.dcm --mask mask.png --run runs/googlenet
+    python scripts/classify.py film.dcm --mask mask.png --run runs/googlenet --at-recall 0.923
     python scripts/classify.py A_1141_1.LEFT_MLO.LJPEG --overlay A_1141_1.LEFT_MLO.OVERLAY --net alexnet \\
         --weights runs/alexnet/snapshot_iter_5000.caffemodel         # each mass of a DDSM film; its .ics lies beside it
 
-Films are of any kind that data_prep/build_lmdb.py reads, and prepared by the same code, in the context that the net was
-trained with. Of the database that it was trained on (run.json names it) two small files are needed, manifest.json and
-mean.binaryproto; where the database is gone, give the folder that holds these two with --data.
+Without --run or --weights the net is the one in results/nets. Films are of any kind that data_prep/build_lmdb.py reads,
+and prepared by the same code, in the context that the net was trained with. Of the database that it was trained on
+(run.json names it) two small files are needed, manifest.json and mean.binaryproto; where the database is gone, put
+these two beside the weights or give their folder with --data.
 
 Prints the probability of malignancy and what the mass is called by it, and writes a picture: the film with the mass's
-outline and the context square, the crop as the net sees it, and the saliency map of the called class.
+outline and the context square, the crop as the net sees it, and the saliency map of the called class. A mass is called
+malignant from probability 0.5 on; with --threshold from another, with --at-recall from the one that reaches that recall
+on the net's validation set.
 """
 
 import argparse
@@ -20,7 +23,7 @@ from pathlib import Path
 from data_prep.core.errors import InputError, run
 from data_prep.core.files import atomic_write
 from data_prep.sources import csv_boxes, single_film
-from scripts.evaluation import paper_results, plots, selection
+from scripts.evaluation import paper_results, plots, selection, thresholds
 from scripts.evaluation.evaluation_table import SOURCES
 from scripts.evaluation.film_classification import (
     classify_masses,
@@ -35,9 +38,12 @@ from scripts.nets import definitions, device
 def main() -> None:
     """Choose, read, judge, print, draw."""
     args = parse_args()
+    if not (args.run or args.weights):
+        args.run = selection.published(args.net)
     trained = selection.choose_net(args)
     if args.net not in (None, trained.net):
         raise InputError(f"{trained.weights}: holds {trained.net}, not --net {args.net}; give a snapshot of that net")
+    threshold = thresholds.choose(args, trained)
     out = args.out or Path(f"{args.film.stem}_{trained.net}.png")
     check_out(out, [args.film, args.mask, args.overlay])
     data = args.data or trained.trained_on
@@ -54,7 +60,7 @@ def main() -> None:
         print(f"warning: {warning}", file=sys.stderr)
     device.set_mode(args.gpu)
     image = single_film.load(film, kind)
-    judged = classify_masses(trained, data, content["context"], image, film, masses)
+    judged = classify_masses(trained, data, content["context"], image, film, masses, threshold)
     for warning in far_from_training(content, judged):
         print(f"warning: {warning}", file=sys.stderr)
     for mass in judged:
@@ -77,7 +83,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--net", choices=definitions.NETS, help="which net the snapshot must hold (default: it says itself)"
     )
-    selection.add_net_arguments(parser)
+    selection.add_net_arguments(parser, default="the net kept in results/nets")
+    thresholds.add_arguments(parser)
     parser.add_argument("--data", type=Path, help="database that the net was trained on (default: the run's)")
     parser.add_argument("--out", type=Path, help="PNG file (default: FILM_NET.png in this folder)")
     return parser.parse_args()

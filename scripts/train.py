@@ -24,6 +24,7 @@ from pathlib import Path
 
 from data_prep.core.errors import InputError, natural, positive, run
 from data_prep.core.files import pasted
+from data_prep.core.locks import locked
 from data_prep.core.process_pool import run_in_fresh_process
 from scripts.nets import definitions, device
 from scripts.training import loop, multi_gpu, run_folder, snapshots
@@ -38,14 +39,17 @@ def main() -> None:
             setattr(args, name, path.relative_to(Path.cwd()))  # snapshots hold it, and are given away
     folder = args.out or Path("runs") / args.net
     options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
-    if not args.resume:
+    if args.resume:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no run to resume; leave --resume out")
+    else:
         if os.path.lexists(folder):
             raise InputError(f"{folder}: exists already; go on with --resume, or give another --out")
         gpus = multi_gpu.usable(args.gpu)
         settings, provenance = new_settings(options, len(gpus)), describe(args.gpu)
         check(settings, gpus)
         run_folder.make(folder)
-    with run_folder.locked(folder):
+    with locked(folder):
         done, progress = 0, snapshots.Progress()
         if args.resume:
             settings, content = run_folder.read_run(folder)

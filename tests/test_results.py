@@ -9,7 +9,7 @@ from scripts.evaluation import evaluation_table, metrics, predictions
 
 ROOT = Path(__file__).resolve().parent.parent
 REPRODUCTIONS = sorted(path.parent for path in (ROOT / "results").glob("*/*/table3.csv"))
-RUNS = sorted(path.parent for path in (ROOT / "results").glob("*/*/*/metrics.json"))
+RUNS = sorted(path.parent for path in (ROOT / "results").glob("*/*/*/metrics.json") if "nets" not in path.parts)
 REAL = ROOT / "results/cbis_ddsm_mass_800/scaled"
 README = (ROOT / "README.md").read_text()
 

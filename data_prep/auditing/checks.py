@@ -13,12 +13,12 @@ from google.protobuf.message import DecodeError
 from data_prep.auditing import near_duplicates
 from data_prep.auditing.decoded_records import DecodedRecord, DecodedSplit, decode_splits
 from data_prep.core.errors import InputError
-from data_prep.core.files import read_rows
 from data_prep.core.records import LABELS
+from data_prep.core.tables import read_rows
 from data_prep.database import lmdb_io, lmdb_writer, manifest
 from data_prep.database.context_crops import SIZE, Window
 from data_prep.database.lmdb_io import name_of
-from data_prep.database.split import SPLITS
+from data_prep.database.split import SPLITS, Fold, parse_fold
 
 SAME_MASS = 2.0  # grey levels between a core and its mass's median core; 0.1 usually, 0.2 at most on the real set
 CONTENT = ("source", "root", "context", "rotations", "crops", "split", "seed", "counts", "digest")
@@ -182,12 +182,14 @@ def patients(database: Database) -> Check:
 def balance(database: Database) -> Check:
     """Validation and test are exactly half malignant; only reported where the split was not ours to balance."""
     figures, offenders = [], []
+    origin = database.content["split"]
+    ours = ("val", "test") if origin == "made by seed" else ("val",) if fold_of(database.content) else ()
     for split in ("val", "test"):
         counts = Counter(record.label for record in database.found[split].records)
         figures.append(f"{split} {counts[1]} malignant, {counts[0]} benign")
-        if counts[0] != counts[1] and database.content["split"] == "made by seed":
+        if counts[0] != counts[1] and split in ours:
             offenders.append(figures[-1])
-    return Check("balance", "; ".join(figures) + f" (split: {database.content['split']})", offenders)
+    return Check("balance", "; ".join(figures) + f" (split: {origin})", offenders)
 
 
 def mean(database: Database) -> Check:
@@ -263,19 +265,60 @@ def near_identical(database: Database) -> Check:
 
 
 def one_split(folders: list[Path]) -> Check:
-    """Databases of one source keep each patient in one split throughout: a net may be tested on any of them."""
-    places: dict[tuple[str, str, str], dict[str, Path]] = defaultdict(dict)
+    """Databases of one source keep each patient in one split throughout: a net may be tested on any of them.
+
+    Each fold of a cross-validation is a split of its own.
+    """
+    places: dict[tuple[str, str, str, str], dict[str, Path]] = defaultdict(dict)
     for folder in folders:
         content = manifest.read_json(folder, whole=True)
+        fold = content["split"] if fold_of(content) else ""
         for row in manifest.read_csv(folder).values():
             if row["split"]:
-                places[content["source"], content["root"], row["patient"]].setdefault(row["split"], folder)
+                places[content["source"], content["root"], fold, row["patient"]].setdefault(row["split"], folder)
     offenders = [
         f"{patient}: " + ", ".join(f"{split} in {folder}" for split, folder in where.items())
-        for (_, _, patient), where in places.items()
+        for (*_, patient), where in places.items()
         if len(where) > 1
     ]
-    return Check("one split", f"each of {len(places):,} patients is in the same split in every folder", offenders)
+    patients = {(source, root, patient) for source, root, _, patient in places}
+    return Check("one split", f"each of {len(patients):,} patients is in the same split in every folder", offenders)
+
+
+def folds(folders: list[Path]) -> Iterator[Check]:
+    """Yield a check for each cross-validation: no patient is tested in two folds, every used mass in exactly one.
+
+    While some of its folds are not among the folders, a mass need not be tested yet.
+    """
+    of_set: dict[tuple[str, str, int], dict[Path, int]] = defaultdict(dict)
+    for folder in folders:
+        content = manifest.read_json(folder, whole=True)
+        if fold := fold_of(content):
+            of_set[content["source"], content["root"], fold.of][folder] = fold.number
+    for (*_, of), numbers in of_set.items():
+        patients, masses = defaultdict(set), defaultdict(set)
+        for folder, number in numbers.items():
+            for mass_id, row in manifest.read_csv(folder).items():
+                tested = {number} if row["split"] == "test" else set()
+                if row["split"]:
+                    patients[row["patient"]] |= tested
+                    masses[mass_id] |= tested
+        missing = set(range(1, of + 1)) - set(numbers.values())
+        twice = {patient: where for patient, where in patients.items() if len(where) > 1}
+        offenders = [f"{patient}: tested in folds {sorted(where)}" for patient, where in twice.items()]
+        offenders += [f"{mass_id}: tested in no fold" for mass_id, where in masses.items() if not where | missing]
+        figures = f"each of {len(patients):,} patients and {len(masses):,} masses is tested in one of {of} folds"
+        figures += f" ({', '.join(map(str, sorted(missing)))} not here)" if missing else ""
+        yield Check("folds", figures, offenders)
+
+
+def fold_of(content: dict) -> Fold | None:
+    """Return the fold that a database is of, by its manifest.json."""
+    kind, _, fold = str(content.get("split")).partition(" ")
+    try:
+        return parse_fold(fold) if kind == "fold" else None
+    except (ValueError, TypeError):
+        return None
 
 
 def _used(database: Database) -> dict[str, dict[str, str]]:

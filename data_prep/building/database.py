@@ -13,7 +13,7 @@ from data_prep.core import provenance
 from data_prep.core.errors import InputError
 from data_prep.core.records import Mass
 from data_prep.database import build_summary, context_crops, lmdb_io, lmdb_writer, manifest
-from data_prep.database.split import SPLITS, read_split, split_patients, write_split
+from data_prep.database.split import SPLITS, Fold, fold_patients, read_split, split_patients, write_split
 from data_prep.sources import cbis_ddsm
 from data_prep.sources.registry import READERS
 from data_prep.synthesis import ddsm_set
@@ -21,7 +21,7 @@ from data_prep.synthesis import ddsm_set
 
 @dataclass(frozen=True)
 class Options:
-    """The source and the options of a database; `split` is a CSV to take instead of a new split."""
+    """The source and the options of a database; `split` is a CSV to take for a new split, `fold` its test set."""
 
     source: str
     root: Path
@@ -30,6 +30,7 @@ class Options:
     split: Path | None
     official_split: bool
     workers: int
+    fold: Fold | None = None
 
 
 def read_masses(options: Options, pool: Executor) -> list[Mass]:
@@ -97,17 +98,19 @@ def build(
 
 
 def choose_split(masses: list[Mass], options: Options) -> dict[str, str]:
-    """Return each patient's set: from the file given, around the official test set, or made by the seed."""
+    """Return each patient's set: from the file given, around a fold or the official test set, or made by the seed."""
     if options.split:
         return read_split(options.split, masses)
-    return split_patients(
-        masses, options.recipe.seed, cbis_ddsm.official_test(masses) if options.official_split else ()
-    )
+    seed = options.recipe.seed
+    test = cbis_ddsm.official_test(masses) if options.official_split else ()
+    return split_patients(masses, seed, fold_patients(masses, seed, options.fold) if options.fold else test)
 
 
 def _origin(options: Options) -> str:
     if options.split:
         return provenance.public(options.split)
+    if options.fold:
+        return f"fold {options.fold}"
     return "official" if options.official_split else "made by seed"
 
 

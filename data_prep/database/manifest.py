@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from data_prep.core import files
+from data_prep.core import json_files, tables
 from data_prep.core.errors import InputError
 from data_prep.core.records import Box, Mass
 from data_prep.database import build_summary, context_crops, grey_levels, lmdb_io
@@ -69,9 +69,9 @@ def read_json(folder: Path, whole: bool = False) -> dict:
     path = folder / JSON
     if not path.is_file():
         raise InputError(f"{folder}: no {JSON}, so no finished database; build it with data_prep/build_lmdb.py")
-    content = files.read_json(path, KEYS | (WHOLE if whole else {}))
+    content = json_files.read_json(path, KEYS | (WHOLE if whole else {}))
     if whole:
-        files.read_json(path, {"account": {reason: {"lesions": int} for reason in content["account"]}})
+        json_files.read_json(path, {"account": {reason: {"lesions": int} for reason in content["account"]}})
     if content["source"] not in SOURCES:
         raise InputError(f"{path}: source is {content['source']!r}, not one of {', '.join(SOURCES)}")
     if content["context"] not in context_crops.CONTEXTS or content["rotations"] * content["crops"] > MOST_CROPS:
@@ -114,12 +114,12 @@ def is_augmented(content: dict) -> bool:
 
 def read_csv(folder: Path) -> dict[str, dict[str, str]]:
     """Return manifest.csv's rows by mass_id, as text; InputError where it is damaged."""
-    return {row["mass_id"]: row for row in files.read_rows(folder / CSV, COLUMNS, lmdb_io.ODD_NAMES)}
+    return {row["mass_id"]: row for row in tables.read_rows(folder / CSV, COLUMNS, lmdb_io.ODD_NAMES)}
 
 
 def box_of(row: dict[str, str]) -> Box:
     """Return a mass's box, in film pixels, from its row of manifest.csv."""
-    return Box(**files.numbers(Path(CSV), row, **dict.fromkeys(CORNERS, float)))
+    return Box(**tables.numbers(Path(CSV), row, **dict.fromkeys(CORNERS, float)))
 
 
 def windows(row: dict[str, str], content: dict) -> list[context_crops.Window]:

@@ -2,6 +2,9 @@
 
 Validation and test take 10 % of the masses each, exactly half of them malignant; a patient is in one set only. The
 split is a CSV of two columns, patient and split, that can be committed and given back.
+
+For cross-validation the patients are divided into folds, whose databases have one fold as the test set each, and a
+validation set as above out of the others.
 """
 
 import csv
@@ -9,15 +12,34 @@ import random
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import read_table
 from data_prep.core.records import Mass
+from data_prep.core.tables import read_table
 from data_prep.database.lmdb_io import ODD_NAMES
 
 SHARE = 0.10  # of the masses, for validation and for test (paper: 80/10/10)
 TRIES = 1000  # shuffles before giving up; real sets succeed at the first, tiny ones within a few
 SPLITS = ("train", "val", "test")
+
+
+class Fold(NamedTuple):
+    """One of the equal parts of the patients, counted from 1; written "2/5"."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+def parse_fold(text: str) -> Fold:
+    """Parse "2/5"."""
+    fold = Fold(*map(int, text.split("/", 1)))
+    if not 1 <= fold.number <= fold.of or fold.of < 2:
+        raise ValueError
+    return fold
 
 
 def split_patients(masses: Iterable[Mass], seed: int, test: Collection[str] = ()) -> dict[str, str]:
@@ -26,9 +48,7 @@ def split_patients(masses: Iterable[Mass], seed: int, test: Collection[str] = ()
     `test` names the patients of a test set that is given, balanced or not; validation is then chosen from the others.
     Raises InputError when no choice of whole patients was found that balances what is to be chosen exactly.
     """
-    patients: dict[str, Counter[int]] = {}
-    for mass in masses:
-        patients.setdefault(mass.patient, Counter())[mass.label] += 1
+    patients = _counts_by_patient(masses)
     given = patients.keys() & test
     total = sum(counts.total() for counts in patients.values())
     quota = round(total * SHARE / 2)
@@ -47,6 +67,30 @@ def split_patients(masses: Iterable[Mass], seed: int, test: Collection[str] = ()
         f"set of {max(quota, 1)} malignant and {max(quota, 1)} benign masses each, and both classes to train on; "
         "add cases, or give a split of your own with --split"
     )
+
+
+def fold_patients(masses: Iterable[Mass], seed: int, fold: Fold) -> list[str]:
+    """Return the patients of a fold; the folds of the same masses and seed hold every patient once.
+
+    Patients are shuffled, and those with equally many benign and malignant masses are dealt out in turn, so that the
+    folds are alike in both. Raises InputError where a fold lacks a class.
+    """
+    patients = _counts_by_patient(masses)
+    order = sorted(patients)
+    random.Random(seed).shuffle(order)
+    order.sort(key=lambda name: (patients[name][0], patients[name][1]))
+    found = order[fold.number - 1 :: fold.of]
+    if not _both_classes(found, patients):
+        raise InputError(f"too few patients: fold {fold} lacks a class; add cases, or make fewer folds")
+    return found
+
+
+def _counts_by_patient(masses: Iterable[Mass]) -> dict[str, Counter[int]]:
+    """Return how many benign (0) and malignant (1) masses each patient has."""
+    patients: dict[str, Counter[int]] = {}
+    for mass in masses:
+        patients.setdefault(mass.patient, Counter())[mass.label] += 1
+    return patients
 
 
 def _fill(order: list[str], patients: dict[str, Counter[int]], quota: int) -> set[str]:

@@ -23,9 +23,10 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import files_below, read_table
+from data_prep.core.files import files_below
 from data_prep.core.memory_limit import blaming, limited
 from data_prep.core.records import Box, Film, Mass, pathology_of, unproven
+from data_prep.core.tables import read_table
 from data_prep.formats import dicom, image_files
 from data_prep.formats.mask_box import mask_box
 

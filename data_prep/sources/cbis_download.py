@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from data_prep.core.download import download
 from data_prep.core.errors import InputError
-from data_prep.core.files import LARGEST_TEXT, UNFINISHED, check_space, locked, make_empty
+from data_prep.core.files import LARGEST_TEXT, UNFINISHED, check_space, make_empty
+from data_prep.core.locks import locked
 from data_prep.sources import idc_client, nbia_client
 from data_prep.sources.cbis_ddsm import NAME
 from data_prep.sources.nbia_client import Series

@@ -12,7 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_folder, pasted, read_json, walk
+from data_prep.core.files import atomic_folder, pasted, walk
+from data_prep.core.json_files import read_json
 from data_prep.core.process_pool import worker_pool
 from data_prep.formats import ljpeg
 from data_prep.sources import cbis_ddsm, ddsm

@@ -127,7 +127,7 @@ def aligned(reference: Predictions, other: Predictions, name: str) -> Prediction
         raise InputError(f"{name}: not the masses that the other nets were judged on; evaluate all on one split")
     order = [places[mass] for mass in reference.masses]
     found = Predictions(*(array[order] for array in astuple(other)))
-    for field in ("patients", "pathologies", "labels"):
+    for field in ("patients", "pathologies", "labels", "folds"):
         if not np.array_equal(getattr(found, field), getattr(reference, field)):
             raise InputError(f"{name}: the same masses have other {field} there; build all databases from one source")
     return found

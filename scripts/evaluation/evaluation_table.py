@@ -80,11 +80,13 @@ def notes(summary: dict) -> list[str]:
     """Return the sample and the method, then every reason not to compare the figures with the paper's."""
     crops = "" if summary["n"] == summary["masses"] else f" in {summary['n']} crops"
     intervals = "{level:.0%} intervals: {draws:,} bootstrap draws of patients".format(**summary["interval"])
+    chosen = f", {summary['threshold_chosen']}" if summary.get("threshold_chosen") else ""
     wilson = "; the paper's: Wilson's, of the counts behind its figures" if summary["split"] == "test" else ""
     return [
         f"{summary['masses']} masses{crops} of {summary['patients']} patients: "
         f"{summary['malignant']} malignant, {summary['benign']} benign. Weights: {summary['weights']}",
         f"{intervals}{wilson}.",
+        *([f"Malignant from probability {summary['threshold']:.4g} on{chosen}."] if chosen else []),
         *caveats(summary),
     ]
 

@@ -11,6 +11,7 @@ from data_prep.database import context_crops, grey_levels, manifest
 from data_prep.sources import single_film
 from scripts.evaluation import plots, saliency_maps, saliency_zones, selection
 from scripts.evaluation.evaluation_table import SOURCES
+from scripts.evaluation.thresholds import DEFAULT, Threshold
 from scripts.nets import inference
 
 
@@ -62,6 +63,7 @@ def classify_masses(
     image: np.ndarray,
     film: Film,
     masses: list[single_film.Marked],
+    threshold: Threshold = DEFAULT,
 ) -> list[plots.ClassifiedMass]:
     """Return each mass with its probability, the crop that the net sees, and its saliency map.
 
@@ -74,7 +76,7 @@ def classify_masses(
     net = inference.load_deploy(trained.net, trained.weights, selection.BATCH)
     probabilities = inference.predict(net, inputs)[:, 1]
     selection.check_numbers(trained, probabilities)
-    found = saliency_maps.explain(net, inputs, "predicted")
+    found = saliency_maps.explain(net, inputs, "predicted", threshold.value)
     seen = inference.centre_crop(stored, inputs.shape[-1])
     return [
         plots.ClassifiedMass(
@@ -86,6 +88,7 @@ def classify_masses(
             outline_seen=saliency_zones.seen(windows[i], mass.outline, seen.shape[-1]),
             crop=seen[i],
             heat=found["maps"][i],
+            threshold=threshold,
         )
         for i, mass in enumerate(masses)
     ]

@@ -42,16 +42,16 @@ class Estimate(NamedTuple):
     draws: int
 
 
-def called_malignant(probabilities: np.ndarray) -> np.ndarray:
-    """(n,) bool: the prediction at THRESHOLD; a probability of exactly one half is called malignant."""
-    return np.asarray(probabilities) >= THRESHOLD
+def called_malignant(probabilities: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+    """(n,) bool: the prediction at a threshold; a probability that equals it is called malignant."""
+    return np.asarray(probabilities) >= threshold
 
 
-def confusion(labels: np.ndarray, probabilities: np.ndarray) -> Counts:
-    """Confusion counts at THRESHOLD."""
+def confusion(labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD) -> Counts:
+    """Confusion counts at a threshold."""
     from sklearn.metrics import confusion_matrix  # here: it takes a second, which a training need not wait
 
-    (tn, fp), (fn, tp) = confusion_matrix(labels, called_malignant(probabilities), labels=[0, 1])
+    (tn, fp), (fn, tp) = confusion_matrix(labels, called_malignant(probabilities, threshold), labels=[0, 1])
     return Counts(int(tp), int(fp), int(fn), int(tn))
 
 
@@ -70,18 +70,23 @@ def rates(tp, fp, fn, tn) -> dict[str, np.ndarray]:
     return {name: _divide(part, whole) for name, (part, whole) in fractions(tp, fp, fn, tn).items()}
 
 
-def values(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float | None]:
+def values(labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD) -> dict[str, float | None]:
     """The figures of NAMES on the whole sample."""
     from sklearn.metrics import roc_auc_score
 
-    found = {name: float(rate) for name, rate in rates(*confusion(labels, probabilities)).items()}
+    found = {name: float(rate) for name, rate in rates(*confusion(labels, probabilities, threshold)).items()}
     both = len(np.unique(labels)) == 2
     found["auc"] = float(roc_auc_score(labels, probabilities)) if both else np.nan
     return {name: None if np.isnan(value) else value for name, value in found.items()}
 
 
 def estimates(
-    labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, draws: int = DRAWS, seed: int = SEED
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    patients: np.ndarray,
+    draws: int = DRAWS,
+    seed: int = SEED,
+    threshold: float = THRESHOLD,
 ) -> dict[str, Estimate]:
     """The figures of NAMES, each with the percentile interval of a bootstrap by patient.
 
@@ -97,8 +102,8 @@ def estimates(
     labels, patients = np.asarray(labels), np.asarray(patients)
     probabilities = np.asarray(probabilities, np.float64)
     _check(labels, probabilities, patients)
-    resampled = resample(labels, probabilities, patients, draws, seed)
-    figures = values(labels, probabilities)
+    resampled = resample(labels, probabilities, patients, draws, seed, threshold)
+    figures = values(labels, probabilities, threshold)
     return {name: estimate(value, resampled[name], patients) for name, value in figures.items()}
 
 
@@ -116,7 +121,12 @@ def interval(drawn: np.ndarray) -> tuple[float, float]:
 
 
 def resample(
-    labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, draws: int, seed: int
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    patients: np.ndarray,
+    draws: int,
+    seed: int,
+    threshold: float = THRESHOLD,
 ) -> dict[str, np.ndarray]:
     """Each figure of NAMES in each of `draws` resamples of patients: (draws,) float64, NaN where undefined.
 
@@ -124,7 +134,7 @@ def resample(
     """
     owner = np.unique(patients, return_inverse=True)[1]
     n_patients = owner.max() + 1
-    called = called_malignant(probabilities)
+    called = called_malignant(probabilities, threshold)
     cells = np.stack([(labels == t) & (called == c) for t, c in ((1, 1), (0, 1), (1, 0), (0, 0))], axis=1)
     rng = np.random.default_rng(seed)
     parts = []

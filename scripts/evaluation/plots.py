@@ -15,6 +15,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from data_prep.auditing.contact_sheet import DPI, OUTLINE
 from data_prep.database.context_crops import Window
 from scripts.evaluation import evaluation_table, metrics, paper_results
+from scripts.evaluation.thresholds import DEFAULT, Threshold
 
 BLUE, ORANGE, GREY = "#0b5394", "#d35400", "#8a8a8a"
 SQUARE = "#39c5ff"  # of a mass's context: visible on black and on white tissue, as OUTLINE is
@@ -34,12 +35,13 @@ class ClassifiedMass(NamedTuple):
     outline_seen: np.ndarray  # in the net's input pixels
     crop: np.ndarray  # what the net sees: (s, s) uint8
     heat: np.ndarray  # its saliency map: (s, s)
+    threshold: Threshold = DEFAULT
 
     @property
     def verdict(self) -> str:
         """The probability, and what the mass is called by it."""
-        called = "malignant" if metrics.called_malignant(self.probability) else "benign"
-        return f"P(malignant) = {self.probability:.4f}, called {called} (threshold {metrics.THRESHOLD})"
+        called = "malignant" if metrics.called_malignant(self.probability, self.threshold.value) else "benign"
+        return f"P(malignant) = {self.probability:.4f}, called {called} ({self.threshold})"
 
 
 def roc(summary: dict, labels: np.ndarray, probabilities: np.ndarray) -> Figure:
@@ -69,7 +71,7 @@ def precision_recall(summary: dict, labels: np.ndarray, probabilities: np.ndarra
 
 def confusion(summary: dict, labels: np.ndarray, probabilities: np.ndarray) -> Figure:
     """Counts at the threshold: a row per true class, shaded by the share of that class."""
-    counts = metrics.confusion(labels, probabilities)
+    counts = metrics.confusion(labels, probabilities, summary["threshold"])
     table = np.array([[counts.tp, counts.fn], [counts.fp, counts.tn]])
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(4.6, 4.4), dpi=DPI, layout="constrained")
@@ -86,7 +88,7 @@ def confusion(summary: dict, labels: np.ndarray, probabilities: np.ndarray) -> F
     axes.set_xticks([0, 1], classes)
     axes.set_yticks([0, 1], classes, rotation=90, va="center")
     axes.tick_params(length=0)
-    axes.set(xlabel=f"called (threshold {metrics.THRESHOLD})", ylabel="truth")
+    axes.set(xlabel=f"called ({Threshold(summary['threshold'])})", ylabel="truth")
     axes.set_title(evaluation_table.heading(summary["net"], summary["split"], summary["source"]), fontsize=10)
     return figure
 
@@ -173,7 +175,7 @@ def _square(summary: dict, xlabel: str, ylabel: str):
 def _mark(axes, summary: dict, place) -> None:
     """Mark this net at its threshold, and the paper's net at its own; `place` maps rates to a point."""
     own = place(metrics.rates(**summary["counts"]))
-    axes.plot(*own, "o", color=BLUE, ms=8, mec="white", label=f"this net at threshold {metrics.THRESHOLD}")
+    axes.plot(*own, "o", color=BLUE, ms=8, mec="white", label=f"this net at {Threshold(summary['threshold'])}")
     theirs = place(metrics.rates(*paper_results.TEST[summary["net"]].counts))
     axes.plot(*theirs, "D", color=ORANGE, ms=8, mec="white", label=f"{paper_results.CITATION}, Table 3 (other data)")
 

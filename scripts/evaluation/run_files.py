@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import numbers, read_json, read_rows
+from data_prep.core.json_files import read_json
+from data_prep.core.tables import numbers, read_rows
 from scripts.nets.definitions import NETS
 
 JSON, LOG = "run.json", "log.csv"

@@ -3,15 +3,18 @@
 import numpy as np
 
 from data_prep.core.records import CLASSES
-from scripts.evaluation.metrics import called_malignant
+from scripts.evaluation.metrics import THRESHOLD, called_malignant
 from scripts.nets import inference
 
 
-def explain(net, inputs: np.ndarray, of_class: str) -> dict[str, np.ndarray]:
-    """Return scores and probabilities (n, 2), classes (n,), gradients (n, 3, s, s), maps (n, s, s) of inputs."""
+def explain(net, inputs: np.ndarray, of_class: str, threshold: float = THRESHOLD) -> dict[str, np.ndarray]:
+    """Return scores and probabilities (n, 2), classes (n,), gradients (n, 3, s, s), maps (n, s, s) of inputs.
+
+    `of_class` is a class, or "predicted": the one that the threshold calls.
+    """
     scores, probabilities = forward(net, inputs)
     if of_class == "predicted":
-        classes = called_malignant(probabilities[:, 1]).astype(int)
+        classes = called_malignant(probabilities[:, 1], threshold).astype(int)
     else:
         classes = np.full(len(inputs), CLASSES.index(of_class))
     gradients = backward(net, classes)

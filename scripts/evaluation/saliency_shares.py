@@ -26,6 +26,8 @@ FIGURES = {
     "concentration_random": "concentration, random nets",
 }
 """The figures of each zone, by their names in saliency_share.json."""
+SHARES = [f"{name}_{zone}" for name in ("area", "trained", "random", "place") for zone in saliency_zones.ZONES]
+"""The shares of a record, columns of saliency_share.csv."""
 
 
 def measure(target: EvaluationTarget) -> tuple[list[str], np.ndarray]:
@@ -58,30 +60,46 @@ def map_shares(target: EvaluationTarget, net, corners: np.ndarray, what: str) ->
     return np.array(shares), maps_sum / len(shares)
 
 
-def summarise(target: EvaluationTarget, masses: list[str], shares: np.ndarray) -> dict:
-    """Return what saliency_share.json holds, of measure's result.
+def rows_of(target: EvaluationTarget, masses: list[str], shares: np.ndarray) -> list[dict]:
+    """Return a row of saliency_share.csv for each record, of measure's result.
 
-    Masses with a map of zeros (a ReLU net can be dead to an image) are left out and counted; InputError when all are.
+    Masses with a map of zeros (a ReLU net can be dead to an image) are left out; InputError when all are.
     """
     kept = np.isfinite(shares).all(axis=(1, 2))
     if not kept.any():
         raise InputError(f"{target.weights}: the scores do not depend on the image, so the net is dead; train again")
     about = manifest.read_csv(target.data)
-    masses = [mass for mass, keep in zip(masses, kept, strict=True) if keep]
-    patients = np.array([about[mass]["patient"] for mass in masses])
+    return [
+        {"mass_id": mass, "patient": about[mass]["patient"]} | dict(zip(SHARES, share.ravel().tolist(), strict=True))
+        for mass, share, keep in zip(masses, shares, kept, strict=True)
+        if keep
+    ]
+
+
+def summarise(target: EvaluationTarget, rows: list[dict]) -> dict:
+    """Return what saliency_share.json holds, of rows_of's result."""
     return {
         **selection.describe(target),
-        "n": len(masses),
-        "masses": len(set(masses)),
-        "patients": len(set(patients)),
-        "left_out": int((~kept).sum()),
+        **measured(rows),
+        "left_out": target.count - len(rows),
         "outline": "ellipse inscribed in the mass's box",
         "bounds": saliency_zones.BOUNDS,
-        "zones": estimates(shares[kept], patients),
         "random_seeds": SEEDS,
         "interval": metrics.INTERVAL,
         "doubts": selection.doubts(target),
         **provenance.made_by("numpy"),
+    }
+
+
+def measured(rows: list[dict]) -> dict:
+    """Return the sample, and the figures of each zone."""
+    patients = np.array([row["patient"] for row in rows])
+    shares = np.array([[row[name] for name in SHARES] for row in rows])
+    return {
+        "n": len(rows),
+        "masses": len({row["mass_id"] for row in rows}),
+        "patients": len(set(patients)),
+        "zones": estimates(shares.reshape(len(rows), -1, len(saliency_zones.ZONES)), patients),
     }
 
 

@@ -19,8 +19,10 @@ from data_prep.database import lmdb_io, manifest
 from data_prep.database.split import SPLITS
 from scripts.evaluation import run_files
 from scripts.nets import caffemodel, inference
+from scripts.nets.definitions import ROOT
 
 RUNS = Path("runs")
+KEPT = ROOT / "results" / "nets"
 BATCH = 16  # images; more only takes memory: on a CPU it is no faster
 
 
@@ -75,12 +77,23 @@ def parser(description: str, split: str) -> argparse.ArgumentParser:
     return parser
 
 
-def add_net_arguments(parser: argparse.ArgumentParser) -> None:
+def add_net_arguments(parser: argparse.ArgumentParser, default: str = "of all runs") -> None:
     """Add the options by which a user chooses a trained net and where it computes."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--weights", type=Path, help="a snapshot (.caffemodel)")
-    which.add_argument("--run", type=Path, help="a run's folder: its newest snapshot (default: of all runs)")
+    which.add_argument("--run", type=Path, help=f"a run's folder: its newest snapshot (default: {default})")
     parser.add_argument("--gpu", help="id of the GPU to use (default: CPU)")
+
+
+def published(net: str | None) -> Path:
+    """Return the folder of a trained net that this repository holds, GoogLeNet where none is named."""
+    folder = KEPT / (net or "googlenet")
+    if not folder.is_dir():
+        raise InputError(
+            f"{public(folder)}: no trained net is kept there; give --run runs/NAME or --weights FILE "
+            f"(to train one: python scripts/train.py --net {folder.name} --help)"
+        )
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def choose_net(args: argparse.Namespace) -> TrainedNet:
@@ -92,7 +105,8 @@ def choose_net(args: argparse.Namespace) -> TrainedNet:
     run = run_files.read_run(weights.parent)
     how = "" if args.weights or args.run else " (newest under runs/; choose with --weights or --run)"
     print(f"weights: {weights}{how}")
-    return TrainedNet(net, weights, run, Path(run.get("data", manifest.DEFAULT)))
+    beside = (weights.parent / manifest.JSON).is_file()  # as in results/nets: what it needs to run away from its data
+    return TrainedNet(net, weights, run, weights.parent if beside else Path(run.get("data", manifest.DEFAULT)))
 
 
 def choose_target(args: argparse.Namespace) -> EvaluationTarget:
@@ -107,13 +121,19 @@ def choose_target(args: argparse.Namespace) -> EvaluationTarget:
     return target
 
 
-def out_folder(target: EvaluationTarget, out: Path | None, purpose: str) -> Path:
-    """Return the folder for results, made: `out`, or one beside the weights.
+def output_of(trained: TrainedNet, purpose: str, split: str) -> Path:
+    """Return the folder beside the weights for results on a split.
 
     Snapshots of several nets can lie together where no run.json is, so there the name starts with the snapshot's.
     """
-    name = f"{purpose}_{target.split}" if target.run else f"{target.weights.stem}_{purpose}_{target.split}"
-    out = out or target.weights.parent / name
+    name = f"{purpose}_{split}" if trained.run else f"{trained.weights.stem}_{purpose}_{split}"
+    return trained.weights.parent / name
+
+
+def out_folder(target: EvaluationTarget, out: Path | None, purpose: str, suffix: str = "") -> Path:
+    """Return the folder for results, made: `out`, or one beside the weights."""
+    beside = output_of(target, purpose, target.split)
+    out = out or beside.with_name(beside.name + suffix)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -125,8 +145,12 @@ def doubts(target: EvaluationTarget) -> list[str]:
     """Return why these weights may look better on this data than they are: patients seen in training."""
     if target.split == "train":
         return []
-    if not (target.trained_on / manifest.JSON).is_file():
-        return [f"{target.trained_on} is gone, so which patients these weights were trained on is unknown"]
+    if target.run.get("data_digest") == target.manifest["digest"]:
+        return []
+    if not (target.trained_on / manifest.CSV).is_file():
+        return [
+            f"{target.trained_on} has no {manifest.CSV}, so which patients these weights were trained on is unknown"
+        ]
     digest = manifest.read_json(target.trained_on)["digest"]
     if target.run.get("data_digest", digest) != digest:
         return [f"{target.trained_on} was rebuilt after this training, so its patients may have been trained on"]

@@ -5,37 +5,47 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.core import provenance
-from data_prep.core.files import atomic_write, write_csv, write_json, write_text
+from data_prep.core.files import atomic_write, write_text
+from data_prep.core.json_files import write_json
+from data_prep.core.tables import write_csv
 from scripts.evaluation import evaluation_table, metrics, plots, selection
-from scripts.evaluation.predictions import FIELDS
+from scripts.evaluation.thresholds import DEFAULT, Threshold
 
 
-def summarise(target: selection.EvaluationTarget, rows: list[dict]) -> dict:
+def summarise(target: selection.EvaluationTarget, rows: list[dict], threshold: Threshold) -> dict:
     """Return the content of metrics.json: figures, counts, and which weights were evaluated on which data."""
+    return {
+        **selection.describe(target),
+        **measure(rows, threshold),
+        "doubts": selection.doubts(target),
+        **provenance.made_by("numpy", "scikit-learn"),
+    }
+
+
+def measure(rows: list[dict], threshold: Threshold = DEFAULT) -> dict:
+    """Return the figures and counts of predictions."""
     labels, probabilities, patients = (
         np.array([row[name] for row in rows]) for name in ("label", "probability", "patient")
     )
-    estimates = metrics.estimates(labels, probabilities, patients)
+    estimates = metrics.estimates(labels, probabilities, patients, threshold=threshold.value)
     return {
-        **selection.describe(target),
         "n": len(rows),
         "masses": len({row["mass_id"] for row in rows}),
         "patients": len(set(patients)),
         "malignant": int(labels.sum()),
         "benign": int((1 - labels).sum()),
-        "threshold": metrics.THRESHOLD,
-        "counts": metrics.confusion(labels, probabilities)._asdict(),
+        "threshold": threshold.value,
+        "threshold_chosen": threshold.chosen,
+        "counts": metrics.confusion(labels, probabilities, threshold.value)._asdict(),
         "metrics": {name: estimate._asdict() for name, estimate in estimates.items()},
         "interval": metrics.INTERVAL,
-        "doubts": selection.doubts(target),
-        **provenance.made_by("numpy", "scikit-learn"),
     }
 
 
 def write(out: Path, summary: dict, rows: list[dict]) -> None:
     """Write everything to `out`; metrics.json comes last, and is absent while the others are replaced."""
     (out / "metrics.json").unlink(missing_ok=True)
-    write_csv(out / "predictions.csv", FIELDS, rows)
+    write_csv(out / "predictions.csv", list(rows[0]), rows)
     draw(out, summary, rows)
     heading = evaluation_table.heading(summary["net"], summary["split"], summary["source"])
     write_text(out / "metrics.md", f"# {heading}\n\n{evaluation_table.render(summary)}")

@@ -3,8 +3,8 @@
 from scripts.evaluation import comparisons, metrics, paper_results
 from scripts.evaluation.comparisons import Comparison, Difference
 from scripts.evaluation.results_table import Cell, Table
-from scripts.experiments.matrix import SPLITS, Experiment
-from scripts.experiments.results import NOT_RUN, WORDS, Results, model, paper_start
+from scripts.experiments.matrix import Experiment
+from scripts.experiments.results import NOT_RUN, Results, model, paper_start
 
 HEADER = (
     "Claim",
@@ -23,23 +23,27 @@ HEADER = (
 )
 
 
+OUT_OF_FOLD = (
+    "Out-of-fold: every mass with its probability by the net that never saw its patient, all folds' together; beneath "
+    "it each fold by itself. Together, AUC also compares masses that different nets judged.",
+)
+
+
 def claims(results: Results) -> Table:
-    """Each pair on validation and test, with a verdict by rule."""
+    """Each pair on each split, in a cross-validation on all masses and on each fold, with a verdict by rule."""
     rows, tests = [], 0
+    parts = [(word, split, "") for split, word in results.splits.items()]
+    parts += [(f"fold {fold}", "test", fold) for fold in results.folds]
     for claim, pairs in results.matrix.get("claims", {}).items():
         for names in pairs:
             experiments = [results.matrix["arms"][name] for name in names]
-            for split in SPLITS:
-                found = compare(results, experiments, split)
+            for word, split, fold in parts:
+                found = compare(results, experiments, split, fold)
                 tests += found is not None
-                rows.append(
-                    (
-                        claim,
-                        *map(model, experiments),
-                        WORDS[split],
-                        *cells(found, papers_difference(experiments, split)),
-                    )
-                )
+                papers = None if fold else papers_difference(experiments, split)
+                if results.folds and not fold and not papers:
+                    papers = papers_difference(experiments, "val")
+                rows.append((claim, *map(model, experiments), word, *cells(found, papers)))
     by_chance = (1 - metrics.LEVEL) * tests
     notes = (
         "Verdict, by rule: supported where the interval of AUC's difference lies above 0, contradicted where it lies "
@@ -53,17 +57,19 @@ def claims(results: Results) -> Table:
         "Each experiment is its first seed's net: the intervals are for these nets on other patients, not for nets "
         "trained again, which vary too (seeds.md).",
         "The paper's differences are of accuracy, on other masses, and it does not test them.",
+        *(OUT_OF_FOLD if results.folds else ()),
     )
     return Table("claims", "The paper's claims, on the same masses", results.about, HEADER, rows, notes)
 
 
-def compare(results: Results, experiments: list[Experiment], split: str) -> Comparison | None:
-    """The comparison of two experiments; None where one was not run."""
+def compare(results: Results, experiments: list[Experiment], split: str, fold: str = "") -> Comparison | None:
+    """The comparison of two experiments, on one fold alone where it is given; None where one was not run."""
     first, second = (results.first(experiment, split) for experiment in experiments)
     if not (first and second):
         return None
-    labels, probabilities, patients = first.arrays
-    return comparisons.compare(labels, probabilities, second.predictions.probabilities, patients)
+    here = first.predictions.folds == fold if fold else slice(None)
+    labels, probabilities, patients = (array[here] for array in first.arrays)
+    return comparisons.compare(labels, probabilities, second.predictions.probabilities[here], patients)
 
 
 def cells(found: Comparison | None, papers: Difference | None) -> tuple[Cell, ...]:

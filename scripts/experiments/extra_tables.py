@@ -3,18 +3,22 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from data_prep.core.files import read_json
+import numpy as np
+
+from data_prep.core.json_files import read_json
 from scripts.evaluation import comparisons, metrics, paper_results, saliency_zones
 from scripts.evaluation.comparisons import Difference, OperatingPoint
 from scripts.evaluation.metrics import Estimate
+from scripts.evaluation.predictions import Predictions
 from scripts.evaluation.results_table import Cell, Table
-from scripts.experiments.matrix import SPLITS, Experiment, Runs
-from scripts.experiments.plan import SHARES
+from scripts.experiments import claims_table
+from scripts.experiments.matrix import Experiment, Runs
 from scripts.experiments.results import (
     FIRST_SEED,
     HEADS,
     INTERVALS,
     NOT_RUN,
+    POOLED,
     UNIT,
     WORDS,
     Results,
@@ -25,6 +29,7 @@ from scripts.experiments.results import (
 
 SIZES = ("Malignant", "Benign")
 POINT = ("recall", "precision", "specificity")
+SHOWN = ("accuracy", "auc")  # of each fold
 SHARE_HEADER = (
     "Model",
     "Zone",
@@ -34,7 +39,9 @@ SHARE_HEADER = (
     "Mean map",
     "Trained - random",
     "Trained - mean map",
+    "Verdict",
 )
+ENDS = ("value", "low", "high")
 SHARE_FIGURES = ("area", "trained", "random", "place")
 SHARE_DIFFERENCES = ("trained_minus_random", "trained_minus_place")
 SHARE = {"value": float, "low": float | None, "high": float | None, "draws": int}
@@ -96,17 +103,15 @@ def operating(results: Results) -> Table:
     """The test set at the radiologists' recall, with the threshold chosen on validation, and on test itself."""
     rows = []
     for experiment in results.experiments:
-        val, test = (results.first(experiment, split) for split in SPLITS)
+        test = results.first(experiment, "test")
         for recall in paper_results.RADIOLOGISTS_RECALL:
             if not test:
                 rows.append((model(experiment), recall, None, *[NOT_RUN] * (1 + len(POINT))))
                 continue
-            elsewhere = comparisons.at_recall(recall, *val.arrays).threshold
-            there = comparisons.at_threshold(elsewhere, *test.arrays)
+            there = from_validation(results.runs[experiment.name][0].predictions("val"), test.predictions, recall)
             rows.append((model(experiment), recall, WORDS["val"], *point_cells(there)))
-            rows.append(
-                (model(experiment), recall, WORDS["test"], *point_cells(comparisons.at_recall(recall, *test.arrays)))
-            )
+            here = comparisons.at_recall(recall, *test.arrays)
+            rows.append((model(experiment), recall, results.splits["test"], *point_cells(here)))
     best = paper_results.TEST["googlenet"]
     notes = (
         "The threshold is the highest whose recall is at least the wanted one: the lowest and the highest recall of "
@@ -121,6 +126,19 @@ def operating(results: Results) -> Table:
     return Table("operating", "Test set at the radiologists' recall", results.about, header, rows, notes)
 
 
+def from_validation(val: Predictions, test: Predictions, recall: float) -> OperatingPoint:
+    """The test set at the threshold that reaches a recall on validation, in a cross-validation at each fold's own."""
+    thresholds = {}
+    for fold in np.unique(val.folds):
+        here = val.folds == fold
+        arrays = val.labels[here], val.probabilities[here], val.patients[here]
+        thresholds[fold] = comparisons.at_recall(recall, *arrays).threshold
+    if len(thresholds) == 1:
+        return comparisons.at_threshold(*thresholds.values(), test.labels, test.probabilities, test.patients)
+    above = test.probabilities - np.array([thresholds[fold] for fold in test.folds])
+    return comparisons.at_threshold(0, test.labels, above, test.patients)._replace(threshold="each fold's own")
+
+
 def point_cells(point: OperatingPoint) -> tuple[Cell, ...]:
     """Threshold, and the figures of POINT there."""
     threshold = "undefined" if point.threshold is None else point.threshold
@@ -132,13 +150,13 @@ def seeds(results: Results) -> Table:
     rows = []
     for experiment in results.experiments:
         runs = results.runs.get(experiment.name, [])
-        for split in SPLITS if len(runs) > 1 else ():
+        for split in results.splits if len(runs) > 1 else ():
             for run in runs:
                 found = results.evaluated[run.name, split].estimates
                 rows.append(
                     (
                         model(experiment),
-                        WORDS[split],
+                        results.splits[split],
                         str(run.settings["seed"]),
                         found["accuracy"],
                         None,
@@ -150,7 +168,7 @@ def seeds(results: Results) -> Table:
             for name in ("accuracy", "auc"):
                 spread = results.over_seeds(experiment, split, name)
                 cells += [spread, spread.deviation] if spread else ["undefined", None]
-            rows.append((model(experiment), WORDS[split], f"all {len(runs)}", *cells))
+            rows.append((model(experiment), results.splits[split], f"all {len(runs)}", *cells))
     notes = (
         f"{INTERVALS}, for one seed. For all: mean (lowest-highest), and the standard deviation, of a sample.",
         "A seed decides start, dropout and mirroring; split and crops stay the same. A seed's interval holds the "
@@ -161,23 +179,56 @@ def seeds(results: Results) -> Table:
     return Table("seeds", "How much the figures vary from seed to seed", results.about, header, rows, notes)
 
 
-def saliency_shares(out: Path, experiments: Iterable[Experiment], runs: Runs, about: str) -> list[Table]:
-    """Write saliency.csv and .md of the runs whose saliency was counted, and return the table; nothing without any."""
+def folds(results: Results) -> Table:
+    """Accuracy and AUC of each fold, of all masses together, and over the folds."""
+    rows = []
+    for experiment in results.experiments:
+        found = results.first(experiment, "test")
+        if not found:
+            rows.append((model(experiment), NOT_RUN, *[None] * 5))
+            continue
+        each = []
+        for fold in results.folds:
+            arrays = [array[found.predictions.folds == fold] for array in found.arrays]
+            each.append(metrics.estimates(*arrays))
+            rows.append((model(experiment), fold, *sizes(arrays[0]), each[-1]["accuracy"], each[-1]["auc"]))
+        rows.append((model(experiment), "together", *sizes(found.predictions.labels), *figures(found, SHOWN)))
+        spreads = [comparisons.spread([fold[name].value for fold in each]) for name in SHOWN]
+        rows.append((model(experiment), "mean of folds (lowest-highest)", *[None] * 3, *spreads))
+    notes = (
+        f"{INTERVALS}. Each fold: its masses, by the net that was trained on the other folds' patients.",
+        "Together: all masses at once, so that AUC also compares masses that different nets judged.",
+        UNIT,
+        FIRST_SEED,
+    )
+    header = ("Model", "Fold", "Masses", *SIZES, *(HEADS[name] for name in SHOWN))
+    return Table("folds", "Cross-validation, fold by fold", results.about, header, rows, notes)
+
+
+def saliency_shares(out: Path, experiments: Iterable[Experiment], runs: Runs, about: str, shares: str) -> list[Table]:
+    """Write saliency.csv and .md of the runs whose saliency was counted, and return the table; nothing without any.
+
+    `shares` is the file of it in a run's folder.
+    """
     counted = [
-        (experiment, read_json(run.folder / SHARES, COUNTED))
+        (experiment, read_json(run.folder / shares, COUNTED))
         for experiment in experiments
         for run in runs[experiment.name]
-        if (run.folder / SHARES).is_file()
+        if (run.folder / shares).is_file()
     ]
     if not counted:
         return []
     inner, outer = counted[0][1]["bounds"]
     notes = (
-        "Share of the saliency on each zone, the mean over the validation masses, with 95% intervals by patient.",
+        "Share of the saliency on each zone, the mean over the {} masses, with 95% intervals by patient.".format(
+            POOLED["test"] if "folds" in counted[0][1] else WORDS["val"]
+        ),
         f"A mass is the ellipse inscribed in its box; its margin is the band from {inner} to {outer} of its radius.",
         "Random nets: the same architecture with fresh weights, the mean of three.",
         "Mean map: what a net would give that looks at the same place whatever it is shown. Masses lie in the middle, "
         "so only what exceeds it follows the mass.",
+        "Verdict on the paper's claim that the nets look at the margin, by rule: supported where both differences' "
+        "intervals lie above 0, contradicted where one lies below, else open.",
     )
     rows = [row for experiment, shares in counted for row in _rows_by_zone(experiment, shares)]
     table = Table("saliency", "Fig 3 in numbers: where the saliency falls", about, SHARE_HEADER, rows, notes)
@@ -186,16 +237,14 @@ def saliency_shares(out: Path, experiments: Iterable[Experiment], runs: Runs, ab
 
 
 def _rows_by_zone(experiment: Experiment, shares: dict) -> list[tuple]:
-    """A row for each zone."""
-    return [
-        (
-            model(experiment),
-            zone,
-            *(Estimate(**found[name]) for name in SHARE_FIGURES),
-            *(
-                Difference(found[name]["value"], found[name]["low"], found[name]["high"], None)
-                for name in SHARE_DIFFERENCES
-            ),
-        )
-        for zone, found in shares["zones"].items()
-    ]
+    """A row for each zone, and in a cross-validation one for each fold's margin."""
+    folds = enumerate(shares.get("folds", ()), start=1)
+    margins = {f"margin, fold {number}": fold["zones"]["margin"] for number, fold in folds}
+    rows = []
+    for zone, found in (shares["zones"] | margins).items():
+        differences = [Difference(*(found[name][end] for end in ENDS), None) for name in SHARE_DIFFERENCES]
+        verdicts = {claims_table.verdict(difference) for difference in differences}
+        judged = "contradicted" if "contradicted" in verdicts else "open" if "open" in verdicts else "supported"
+        estimates = (Estimate(**found[name]) for name in SHARE_FIGURES)
+        rows.append((model(experiment), zone, *estimates, *differences, judged if zone.startswith("margin") else None))
+    return rows

@@ -9,8 +9,10 @@ from itertools import chain
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import LARGEST_TEXT, parse_record, read_bytes
+from data_prep.core.files import LARGEST_TEXT, read_bytes
+from data_prep.core.json_files import parse_record
 from data_prep.database.context_crops import CONTEXTS
+from data_prep.database.split import Fold, parse_fold
 from scripts.nets.definitions import NETS
 from scripts.reporting.finished_run import FinishedRun
 
@@ -56,14 +58,19 @@ def read_experiments(path: Path = EXPERIMENTS) -> dict:
         if unknown := {name for names in shown for name in names} - experiments.keys():
             raise ValueError(f"no arm is called {unknown.pop()}")
         for name, budget in content["budgets"].items():
-            _check_budget(name, budget, {experiment.net for experiment in experiments.values()})
+            _check_budget(name, budget, experiments)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: cannot be read as experiments ({error}); see {EXPERIMENTS.name}") from None
     return content | {"arms": experiments}
 
 
-def _check_budget(name: str, budget: dict, nets: set[str]) -> None:
+def _check_budget(name: str, budget: dict, experiments: dict[str, Experiment]) -> None:
     """Raise ValueError, LookupError or TypeError where a budget lacks what a training needs of it."""
+    nets = {experiment.net for experiment in experiments.values()}
+    if unknown := set(budget.get("paper_length", ())) - experiments.keys():
+        raise ValueError(f"budget {name}: no arm is called {unknown.pop()}")
+    if "folds" in budget:
+        parse_fold(f"1/{budget['folds']}")
     numbers = [seed for net in nets for seed in budget["seeds"][net]]
     numbers += [budget["images"], *(budget["batch"][net] for net in nets)] if "images" in budget else []
     sound = all(type(number) is int and 0 < number < 2**31 for number in numbers)
@@ -71,6 +78,6 @@ def _check_budget(name: str, budget: dict, nets: set[str]) -> None:
         raise ValueError(f"budget {name}: seeds, images and batch are whole numbers from 1 on, a seed or more per net")
 
 
-def run_name(experiment: Experiment, seed: int) -> str:
-    """Return the name of an experiment's folder for one seed."""
-    return f"{experiment.name}_seed{seed}"
+def run_name(experiment: Experiment, seed: int, fold: Fold | None = None) -> str:
+    """Return the name of an experiment's folder for one seed, and one fold of a cross-validation."""
+    return f"{experiment.name}{f'_fold{fold.number}' if fold else ''}_seed{seed}"

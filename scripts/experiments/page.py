@@ -24,7 +24,7 @@ def write(out: Path, runs: Runs, tables: list, data: Data, shown: dict[str, list
     pictures = [
         figure1(out, data),
         *figure2(out, data, [firsts[name] for name in shown["2"] if name in firsts]),
-        *(figure3(out, firsts[name]) for name in shown["3"] if name in firsts),
+        *(figure3(out, firsts[name]) for name in shown["3"] if name in firsts and not firsts[name].folds),
     ]
     if not firsts:
         print(f"\n{pictures[0][1]}: Fig 1; the tables and other figures need experiments that are trained")

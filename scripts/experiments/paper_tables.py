@@ -3,6 +3,7 @@
     table1, table2, table3    the paper's, in its order
     extra                     the experiments that the paper does not have
     per_patient, callback, operating, seeds    (extra_tables.py)
+    folds                     each fold of a cross-validation (extra_tables.py)
     claims                    pairs of experiments, tested on the same masses (claims_table.py)
 
 write() puts each in a folder as NAME.csv (full numbers) and NAME.md, and returns them for a page. An experiment that
@@ -51,6 +52,7 @@ def write(out: Path, runs: Runs, matrix: dict, budget: str, source: str) -> list
         extra_tables.callback(results),
         extra_tables.operating(results),
         extra_tables.seeds(results),
+        *([extra_tables.folds(results)] if results.folds else []),
         claims_table.claims(results),
     ]
     for table in tables:
@@ -59,22 +61,23 @@ def write(out: Path, runs: Runs, matrix: dict, budget: str, source: str) -> list
 
 
 def validation_table(results: Results, number: int) -> Table:
-    """Table 1 or 2: validation accuracy."""
+    """Table 1 or 2: validation accuracy, in a cross-validation that of all masses."""
+    split, word = next(iter(results.splits.items()))
     rows = [
         (
             model(experiment),
-            *figures(results.first(experiment, "val"), ["accuracy"]),
+            *figures(results.first(experiment, split), ["accuracy"]),
             papers_validation(experiment, number),
             *training(results, experiment),
-            results.over_seeds(experiment, "val", "accuracy"),
+            results.over_seeds(experiment, split, "accuracy"),
         )
         for experiment in results.shown(str(number))
     ]
-    header = ("Model", "Validation accuracy", "The paper's", *TRAINING, OVER_SEEDS.format("Accuracy"))
+    header = ("Model", f"{word.capitalize()} accuracy", "The paper's", *TRAINING, OVER_SEEDS.format("Accuracy"))
     notes = (
-        f"{INTERVALS}; the paper's: Wilson's. It prints two decimals and not the size of its validation set: that is "
+        f"{INTERVALS}; the paper's, of its validation set: Wilson's. It prints two decimals and not how large that is: "
         f"taken as a tenth of its images, {paper_results.HELD_OUT}, and the count as the nearest whole number.",
-        *samples(results, "val"),
+        *samples(results, split),
         UNIT,
         FIRST_SEED,
         EPOCHS,
@@ -110,11 +113,16 @@ def test_table(results: Results) -> Table:
 
 def extra_table(results: Results) -> Table:
     """The experiments that the paper does not have, as in Table 3."""
+    val = ["Validation accuracy"] if "val" in results.splits else []
     rows = [
-        (model(experiment), *figures(results.first(experiment, "val"), ["accuracy"]), *test_cells(results, experiment))
+        (
+            model(experiment),
+            *(figures(results.first(experiment, "val"), ["accuracy"]) if val else ()),
+            *test_cells(results, experiment),
+        )
         for experiment in results.shown("extra")
     ]
-    header = ("Model", "Validation accuracy", *TEST)
+    header = ("Model", *val, *TEST)
     notes = (f"{INTERVALS}.", *samples(results, "test"), UNIT, FIRST_SEED, EPOCHS)
     return Table("extra", "Experiments that the paper does not have: test set", results.about, header, rows, notes)
 

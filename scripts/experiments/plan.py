@@ -3,42 +3,56 @@
 A step whose output is there already is not taken again. The folders, from the repository's root:
 
     data/reproduce/DATA/large_aug ...             a database for each kind of crops, all of one split
+                        fold1of5/large_aug ...    those of a fold, where a budget is a cross-validation
     runs/reproduce/DATA/BUDGET/NAME_seedN         an experiment's run, with what eval.py and the others made of it;
                                NAME_seedN.log     what they printed
+                               NAME_fold1_seedN   a fold's run; NAME_seedN is then all folds' together (pooling.py)
 """
 
 import math
 import statistics
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_prep.core.errors import InputError
 from data_prep.core.process_pool import run_in_fresh_process
 from data_prep.database import manifest
+from data_prep.database.split import Fold
 from scripts.evaluation import paper_results, run_files
 from scripts.experiments.matrix import SPLITS, Experiment, Runs, run_name
+from scripts.experiments.pooling import pool
 from scripts.nets import definitions, device
 from scripts.nets.solver import from_memory, make_solver, timed_step
 from scripts.reporting.finished_run import FinishedRun
 
 KINDS = ("large_aug", "large_noaug", "small_noaug")
 WEIGHTS = Path("weights")
-SHARES = "saliency_share_val/saliency_share.json"
+SHARES = "saliency_share_{}/saliency_share.json"
 WEXPERIMENT, TIMED = 1, 2  # iterations; the first also allocates memory
 
 
 @dataclass(frozen=True)
 class Data:
-    """The masses that the experiments are done on: build_lmdb.py's source and root, and a name for folders."""
+    """The masses that the experiments are done on: build_lmdb.py's source and root, and a name for folders.
+
+    `fold` is the part of them to test on, in a cross-validation.
+    """
 
     source: str
     root: Path | None
     name: str
+    fold: Fold | None = None
 
     def folder(self, crops: str) -> Path:
         """Return where the database of these crops is, or will be."""
-        return Path("data/reproduce") / self.name / crops
+        part = f"fold{self.fold.number}of{self.fold.of}" if self.fold else ""
+        return Path("data/reproduce") / self.name / part / crops
+
+    def folds(self, budget: dict) -> list["Data"]:
+        """Return the data once for each fold of a budget that is a cross-validation, else alone."""
+        of = budget.get("folds", 0)
+        return [replace(self, fold=Fold(number, of)) for number in range(1, of + 1)] or [self]
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,12 @@ class Step:
     net: str = ""
     batch: int = 0
     images: int = 0
-    log: Path | None = None
+    folder: Path | None = None  # of the run that it is of
+
+    @property
+    def log(self) -> Path | None:
+        """The file that keeps what the commands of a run print."""
+        return self.folder and self.folder.with_name(f"{self.folder.name}.log")
 
 
 def parse_data(text: str) -> Data:
@@ -79,11 +98,14 @@ def make(
     The saliency of those named in `explained` is counted as well as drawn.
     Raises InputError when a run that is there was trained otherwise than this plan says.
     """
-    steps = databases(data, experiments)
-    for experiment in experiments:
-        start = pretrained(experiment.net) if experiment.start == "pretrained" else None
-        for seed in budget["seeds"][experiment.net]:
-            steps += experiment_steps(experiment, seed, data, start, name, budget, gpu, experiment.name in explained)
+    steps = []
+    for part in data.folds(budget):
+        steps += databases(part, experiments)
+        for experiment in experiments:
+            start = pretrained(experiment.net) if experiment.start == "pretrained" else None
+            for seed in budget["seeds"][experiment.net]:
+                is_explained = experiment.name in explained
+                steps += experiment_steps(experiment, seed, part, start, name, budget, gpu, is_explained)
     return steps
 
 
@@ -98,10 +120,13 @@ def databases(data: Data, experiments: list[Experiment]) -> list[Step]:
     for kind in sorted(needed, key=lambda kind: kind != first):
         context, augmentation = kind.split("_")
         options = ("--context", context, *(("--no-aug",) if augmentation == "noaug" else ()))
-        if kind != first:
+        if data.fold:
+            options += ("--fold", data.fold)
+        elif kind != first:
             options += ("--split", data.folder(first) / "split.csv")
         command = ("data_prep/build_lmdb.py", *source, *options, "--out", data.folder(kind))
-        steps.append(Step(f"database {kind}", command, kind in there))
+        title = f"database {kind}, fold {data.fold}" if data.fold else f"database {kind}"
+        steps.append(Step(title, command, kind in there))
     return steps
 
 
@@ -127,8 +152,11 @@ def experiment_steps(
     gpu: str | None,
     explained: bool,
 ) -> list[Step]:
-    """Return the training of an experiment with one seed, its evaluation, and for the first seed its maps."""
-    folder = runs_folder(data, name) / run_name(experiment, seed)
+    """Return the training of an experiment with one seed, its evaluation, and for the first seed its maps.
+
+    In a cross-validation the maps are only counted, on the masses that the fold tests.
+    """
+    folder = runs_folder(data, name) / run_name(experiment, seed, data.fold)
     database = data.folder(experiment.crops)
     length, batch, images = _length(experiment, database, budget)
     wanted = {"net": experiment.net, "data": str(database), "weights": str(start) if start else None, "seed": seed}
@@ -146,49 +174,51 @@ def experiment_steps(
     train = ("scripts/train.py", "--net", experiment.net, *options, "--out", folder, *_gpu(gpu))
     after = [("scripts/eval.py", f"eval_{split}/metrics.json", ("--split", split)) for split in SPLITS]
     if seed == budget["seeds"][experiment.net][0]:
-        after += [
-            ("scripts/saliency.py", "saliency_val/saliency.png", ()),
-            ("scripts/gallery.py", "gallery_test/index.csv", ()),
-        ]
+        if not data.fold:
+            after += [
+                ("scripts/saliency.py", "saliency_val/saliency.png", ()),
+                ("scripts/gallery.py", "gallery_test/index.csv", ()),
+            ]
         if explained:
-            after.append(("scripts/saliency_share.py", SHARES, ()))
-    title, log = folder.name, folder.with_name(f"{folder.name}.log")
-    steps = [Step(f"{title}: train", train, state == "trained", experiment.net, batch, images, log)]
+            split = explained_split(budget)
+            after.append(("scripts/saliency_share.py", SHARES.format(split), ("--split", split) if data.fold else ()))
+    title = folder.name
+    steps = [Step(f"{title}: train", train, state == "trained", experiment.net, batch, images, folder)]
     for script, makes, typed in after:
         command = (script, "--run", folder, *typed, *_gpu(gpu))
-        steps.append(Step(f"{title}: {Path(makes).parent}", command, (folder / makes).is_file(), log=log))
+        steps.append(Step(f"{title}: {Path(makes).parent}", command, (folder / makes).is_file(), folder=folder))
     return steps
 
 
+def explained_split(budget: dict) -> str:
+    """Return the split whose saliency is counted: in a cross-validation the test set, as every mass is in one."""
+    return "test" if "folds" in budget else "val"
+
+
 def finished(experiments: list[Experiment], data: Data, name: str, budget: dict) -> Runs:
-    """Return the experiments' runs that are trained and evaluated."""
-    folders = {
-        experiment.name: [
-            runs_folder(data, name) / run_name(experiment, seed) for seed in budget["seeds"][experiment.net]
-        ]
-        for experiment in experiments
-    }
-    return {
-        name: [
-            FinishedRun(folder)
-            for folder in several
-            if all((folder / f"eval_{split}" / "metrics.json").is_file() for split in SPLITS)
-        ]
-        for name, several in folders.items()
-    }
+    """Return the experiments' runs that are trained and evaluated; those of all folds, where there are, as one."""
+    parts, folder = data.folds(budget), runs_folder(data, name)
+    found: Runs = {experiment.name: [] for experiment in experiments}
+    for experiment in experiments:
+        for seed in budget["seeds"][experiment.net]:
+            runs = [FinishedRun(folder / run_name(experiment, seed, part.fold)) for part in parts]
+            if all((run.folder / f"eval_{split}" / "metrics.json").is_file() for run in runs for split in SPLITS):
+                together = folder / run_name(experiment, seed)
+                found[experiment.name].append(pool(runs, together) if "folds" in budget else runs[0])
+    return found
 
 
 def _length(experiment: Experiment, database: Path, budget: dict) -> tuple[dict[str, int], int, int]:
     """Return train.py's option for the length, the batch, and the images in all (0: the database is not there yet)."""
-    if "images" in budget:
-        batch = budget["batch"][experiment.net]
+    layer = definitions.data_layer(definitions.read_net(experiment.net), "TRAIN")
+    batch = budget["batch"][experiment.net] if "batch" in budget else layer.data_param.batch_size
+    if "images" in budget and experiment.name not in budget.get("paper_length", ()):
         iterations = math.ceil(budget["images"] / batch)
         return {"iterations": iterations}, batch, iterations * batch
-    layer = definitions.data_layer(definitions.read_net(experiment.net), "TRAIN")
     epochs = paper_results.TEST[experiment.net].epochs
     there = (database / manifest.JSON).is_file()
     masses = manifest.read_json(database, whole=True)["counts"]["train"]["records"] if there else 0
-    return {"epochs": epochs}, layer.data_param.batch_size, epochs * masses
+    return {"epochs": epochs}, batch, epochs * masses
 
 
 def _state(folder: Path, wanted: dict) -> str:

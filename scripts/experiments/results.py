@@ -12,10 +12,11 @@ from scripts.evaluation.comparisons import Spread
 from scripts.evaluation.metrics import Estimate
 from scripts.evaluation.predictions import Predictions
 from scripts.evaluation.results_table import Cell
-from scripts.experiments.matrix import SPLITS, Experiment, Runs
+from scripts.experiments.matrix import Experiment, Runs
 
 HEADS = {name: name.upper() if name == "auc" else name.capitalize() for name in metrics.NAMES}
 WORDS = {"val": "validation", "test": "test"}
+POOLED = {"test": "out-of-fold"}
 NOT_RUN = "not run"
 
 INTERVALS = f"{metrics.LEVEL:.0%} intervals: ours by {metrics.DRAWS:,} bootstrap draws of patients"
@@ -39,13 +40,21 @@ class EvaluatedRun(NamedTuple):
 class Results:
     """The input of the tables: experiments.toml, each experiment's runs by seed, each run's predictions by split.
 
-    `about` is the line that says what data and which budget.
+    `splits` are those that are shown, and what they are called; a cross-validation has no validation set of its own,
+    as its folds' sets overlap. `about` is the line that says what data and which budget.
     """
 
     matrix: dict
     runs: Runs
     evaluated: dict[tuple[str, str], EvaluatedRun]
+    splits: dict[str, str]
     about: str
+
+    @property
+    def folds(self) -> list[str]:
+        """The folds of a cross-validation, else nothing."""
+        names = {fold for found in self.evaluated.values() for fold in found.predictions.folds}
+        return sorted(names - {""}, key=int)
 
     @property
     def experiments(self) -> list[Experiment]:
@@ -73,7 +82,8 @@ def read_results(finished: Runs, matrix: dict, budget: str, source: str) -> Resu
         name: sorted(several, key=lambda run: run.settings["seed"]) for name, several in finished.items() if several
     }
     evaluated = {}
-    for split in SPLITS:
+    splits = POOLED if "folds" in matrix["budgets"][budget] else WORDS
+    for split in splits:
         reference = None
         for run in itertools.chain.from_iterable(finished.values()):
             own = run.predictions(split)
@@ -81,16 +91,18 @@ def read_results(finished: Runs, matrix: dict, budget: str, source: str) -> Resu
             found = comparisons.aligned(reference, own, f"{run.folder}/eval_{split}")
             estimates = metrics.estimates(found.labels, found.probabilities, found.patients)
             evaluated[run.name, split] = EvaluatedRun(found, estimates)
-    return Results(matrix, runs, evaluated, about(matrix["budgets"][budget], budget, source))
+    return Results(matrix, runs, evaluated, splits, about(matrix["budgets"][budget], budget, source))
 
 
 def about(budget: dict, name: str, source: str) -> str:
     """Return the line that says on what data, trained for how long."""
     if "images" in budget:
         length = f"{budget['images']:,} images per experiment"
+        length += ", without augmentation the paper's epochs" if "paper_length" in budget else ""
     else:
         rows = paper_results.TEST.items()
         length = ", ".join(f"{paper_results.TITLES[net]} {row.epochs} epochs" for net, row in rows)
+    length += f"; {budget['folds']}-fold cross-validation by patient" if "folds" in budget else ""
     data = evaluation_table.SOURCES.get(source, source)
     return f"Data: {data}. Budget: {name} ({length}). {evaluation_table.other_data(source)}"
 
@@ -124,4 +136,4 @@ def samples(results: Results, split: str) -> tuple[str, ...]:
         return ()
     n, malignant, benign = sizes(there[0].predictions.labels)
     patients = len(np.unique(there[0].predictions.patients))
-    return (f"{n} {WORDS[split]} masses of {patients} patients: {malignant} malignant, {benign} benign.",)
+    return (f"{n} {results.splits[split]} masses of {patients} patients: {malignant} malignant, {benign} benign.",)

@@ -17,7 +17,8 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import check_regular, read_bytes, read_json
+from data_prep.core.files import check_regular, read_bytes
+from data_prep.core.json_files import read_json
 from scripts.nets.definitions import NETS, read_net
 
 MOST_BYTES = (1 << 31) - 1  # of a message of protobuf's

@@ -13,7 +13,8 @@ import requests
 
 from data_prep.core.download import download
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write, locked
+from data_prep.core.files import atomic_write
+from data_prep.core.locks import locked
 from scripts.nets.caffemodel import read_weights
 from scripts.nets.onnx_weights import to_caffemodel
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import read_json, write_json, write_text
+from data_prep.core.files import write_text
+from data_prep.core.json_files import read_json, write_json
 from scripts.reporting.page_templates import render
 
 

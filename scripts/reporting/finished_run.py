@@ -5,13 +5,15 @@ from functools import cached_property
 from pathlib import Path
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import pasted, read_json
+from data_prep.core.files import pasted
+from data_prep.core.json_files import read_json
 from scripts.evaluation import metrics, paper_results, predictions, run_files
 from scripts.evaluation.predictions import Predictions
 from scripts.reporting import gallery
 
 RUN_FILES = ("run.json", "log.csv", "eval_test/metrics.json", "eval_test/predictions.csv")
-PICTURES = ("eval_test/roc.png", "eval_test/confusion.png", "saliency_val/saliency.png")
+PICTURES = ("eval_test/roc.png", "eval_test/confusion.png")
+MAPS = "saliency_val/saliency.png"
 GALLERY = "gallery_test"
 MAKERS = {"eval_test": "eval.py", "saliency_val": "saliency.py", GALLERY: "gallery.py"}
 ESTIMATE = {"value": float | None, "low": float | None, "high": float | None}
@@ -28,7 +30,10 @@ SAME = 1e-3  # what one net's probabilities may differ by when it is run in othe
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that is trained and evaluated. What is in its folder is read when it is first asked for."""
+    """A run that is trained and evaluated, or the folds of a cross-validation as one, which has no maps.
+
+    What is in its folder is read when it is first asked for.
+    """
 
     folder: Path
 
@@ -49,12 +54,22 @@ class FinishedRun:
 
     @cached_property
     def masses(self) -> list[dict]:
-        """The index of the test split's gallery."""
-        return gallery.read(self.folder / GALLERY)
+        """The index of the test split's gallery, where there is one."""
+        return [] if self.folds else gallery.read(self.folder / GALLERY)
 
     def predictions(self, split: str = "test") -> Predictions:
         """Return predictions.csv of a split."""
         return predictions.read_predictions(self.folder / f"eval_{split}" / "predictions.csv")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that a page shows or rests on."""
+        return *RUN_FILES, *PICTURES, *(() if self.folds else (MAPS,))
+
+    @property
+    def folds(self) -> int:
+        """How many folds' runs it holds; 0 where it is a run by itself."""
+        return len(self.settings.get("folds", ()))
 
     @property
     def name(self) -> str:
@@ -105,11 +120,13 @@ def read(folder: Path) -> FinishedRun:
     Raises InputError that names the first file missing and the command that makes it, or a gallery of other weights
     than those evaluated.
     """
-    for name in (*RUN_FILES, *PICTURES, *(f"{GALLERY}/{file}" for file in gallery.FILES)):
+    run = FinishedRun(folder)
+    for name in (*run.files, *(f"{GALLERY}/{file}" for file in gallery.FILES if not run.folds)):
         if not (folder / name).is_file():
             maker = MAKERS.get(name.partition("/")[0], "train.py")
             raise InputError(f"{folder / name}: missing; make it with python scripts/{maker} --run {pasted(folder)}")
-    run = FinishedRun(folder)
+    if run.folds:
+        return run
     found = run.predictions()
     evaluated = dict(zip(found.masses[::-1], found.probabilities[::-1], strict=True))  # of several records the first
     pictured = {row["mass_id"]: row["probability"] for row in run.masses}

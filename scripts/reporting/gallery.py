@@ -10,7 +10,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError, one_line
-from data_prep.core.files import atomic_write, check_regular, numbers, read_rows, write_csv
+from data_prep.core.files import atomic_write, check_regular
+from data_prep.core.tables import numbers, read_rows, write_csv
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import plots, selection
 from scripts.evaluation.saliency_maps import explain

@@ -12,11 +12,14 @@ import mistune
 from PIL import Image
 
 from data_prep.auditing import contact_sheet
-from data_prep.core.files import atomic_write, read_rows, write_csv, write_json, write_text
+from data_prep.core.files import atomic_write, write_text
+from data_prep.core.json_files import write_json
 from data_prep.core.provenance import public
+from data_prep.core.tables import read_rows, write_csv
 from data_prep.database import build_summary, manifest
 from data_prep.database.split import SPLITS
 from scripts.evaluation import curves, evaluation_table, metrics, paper_results, plots, predictions, run_files
+from scripts.evaluation.predictions import Predictions
 from scripts.reporting import finished_run, gallery, summary_text, svg_charts
 from scripts.reporting.finished_run import FinishedRun
 from scripts.reporting.page_templates import render
@@ -57,7 +60,7 @@ def write_page(
     """
     if anonymous is None:
         anonymous = any(each.scores["source"] == "boxes" for each in runs)
-    called = number_names(runs) if anonymous else {}
+    called = number_names([each.predictions() for each in runs]) if anonymous else {}
     for each in runs:
         copy_files(each, out / each.name, called)
     page = describe(runs, called) | {
@@ -71,9 +74,8 @@ def write_page(
         write_text(out / name, render(template, **page))
 
 
-def number_names(runs: Sequence[FinishedRun]) -> dict[str, str]:
+def number_names(found: Sequence[Predictions]) -> dict[str, str]:
     """Return what to call each mass and each patient in place of their names, which a hospital gave them."""
-    found = [each.predictions() for each in runs]
     called = {}
     for word, names in (("mass", [each.masses for each in found]), ("patient", [each.patients for each in found])):
         known = dict.fromkeys(name for each in names for name in each.tolist())
@@ -87,20 +89,24 @@ def copy_files(each: FinishedRun, out: Path, called: dict[str, str]) -> None:
     Paths are public()'s, and where names are `called` otherwise, they are so in the copies.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for name in (*finished_run.RUN_FILES, *finished_run.PICTURES):
+    for name in each.files:
         shutil.copyfile(each.folder / name, out / Path(name).name)
     settings = {name: public(each.settings[name]) for name in ("data", "weights") if each.settings[name]}
     write_json(out / run_files.JSON, each.settings | settings)
     if called:
         write_json(out / "metrics.json", each.scores | {"doubts": []})  # they name patients
-        path = each.folder / "eval_test" / "predictions.csv"
-        rows = [
-            row | {name: called[row[name]] for name in ("mass_id", "patient")} | {"film": ""}
-            for row in read_rows(path, predictions.FIELDS)
-        ]
-        write_csv(out / path.name, predictions.FIELDS, rows)
+        copy_without_names(each.folder / "eval_test" / "predictions.csv", out / "predictions.csv", called)
     with atomic_write(out / "curves.png") as path:
         plots.curves(each.title, each.log).savefig(path)
+
+
+def copy_without_names(source: Path, path: Path, called: dict[str, str]) -> None:
+    """Copy predictions.csv with numbers in place of the names of masses and patients, and without the films'."""
+    rows = [
+        row | {name: called[row[name]] for name in ("mass_id", "patient")} | {"film": ""}
+        for row in read_rows(source, predictions.FIELDS)
+    ]
+    write_csv(path, list(rows[0]), rows)
 
 
 def describe(runs: Sequence[FinishedRun], called: dict[str, str]) -> dict:
@@ -133,7 +139,9 @@ def show(each: FinishedRun, runs: Sequence[FinishedRun], sheets: dict[str, str],
     kin = [other.name for other in runs if other.net == each.net]
     found = each.predictions()
     arrays = found.labels, found.probabilities, found.patients
-    pictures = {name: embed(each.folder / finished_run.GALLERY / f"{name}.webp") for name in gallery.SHEETS}
+    pictures = {
+        name: embed(each.folder / finished_run.GALLERY / f"{name}.webp") for name in gallery.SHEETS if each.masses
+    }
     return {
         "run": each,
         "stroke": kin.index(each.name),
@@ -144,8 +152,8 @@ def show(each: FinishedRun, runs: Sequence[FinishedRun], sheets: dict[str, str],
         "strokes": svg_charts.strokes(*arrays[:2]),
         "history": {"accuracy": svg_charts.accuracy(each.log), "loss": svg_charts.loss(each.log)},
         "sheets": {name: sheets.setdefault(uri, f"sheet{len(sheets)}") for name, uri in pictures.items()},
-        "columns": 1 + max(mass["tile_column"] for mass in each.masses),
-        "rows": 1 + max(mass["tile_row"] for mass in each.masses),
+        "columns": 1 + max((mass["tile_column"] for mass in each.masses), default=0),
+        "rows": 1 + max((mass["tile_row"] for mass in each.masses), default=0),
         "masses": [
             mass | {"mass_id": called.get(mass["mass_id"], mass["mass_id"])}
             for mass in sorted(each.masses, key=lambda mass: -abs(mass["label"] - mass["probability"]))

@@ -3,7 +3,8 @@
 The layers are the hand-written ones up to the last feature map, with a batch norm after each convolution. In place of
 the classifier comes a convolution of 1 x 1 that says at each place what the teacher says there. Answers are
 standardised by a batch norm, so that each channel counts alike and the loss is the share of their variance that is not
-explained: 1 for a net that knows nothing, 0 for one that gives the answers themselves.
+explained: 1 for a net that knows nothing, 0 for one that gives the answers themselves. GoogLeNet gives them at three
+places on the way as well, where BVLC's has its auxiliary classifiers and before: so a deep net learns sooner.
 
 After training, `recalibrate` scales the outputs, which leaves what the net computes as it is, but for LRN. Batch norm
 makes every layer's output as large as 1, from data in the hundreds: folded in, the first weights would be so small that
@@ -22,18 +23,22 @@ from google.protobuf import text_format
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write, scratch_folder, write_json
+from data_prep.core.files import atomic_write, scratch_folder
+from data_prep.core.json_files import write_json
 from data_prep.database import lmdb_io
 from scripts.evaluation import run_files
 from scripts.nets import batch_norm, definitions, teacher
 from scripts.nets.caffemodel import read_weights, stored_layers
 from scripts.training import distillation_set, run_folder, snapshots
-from scripts.training.distillation_set import GRID, SIDE
+from scripts.training.distillation_set import GRID
 from scripts.training.settings import Settings
 
 BATCH, BATCHES = 32, 100  # of views
 FIRST, LAST = 32, {"alexnet": 100, "googlenet": 1}  # standard deviation of a block's output before its ReLU, about
 SIZE = teacher.CHANNELS * GRID**2  # of an answer
+ON_THE_WAY = {"alexnet": (), "googlenet": ("pool3/3x3_s2", "inception_4a/output", "inception_4d/output")}
+WINDOWS = (3, 2), (6, 4)  # kernel and stride that average 7 x 7 places to GRID x GRID, and 14 x 14
+WEIGHT = 0.3  # of a loss on the way, as of GoogLeNet's auxiliary classifiers
 
 
 def derive(net: str, data: Path, batch: int, val_batch: int):
@@ -58,16 +63,30 @@ def derive(net: str, data: Path, batch: int, val_batch: int):
         answers.data_param.source, answers.data_param.batch_size = f"{data}/{split}_answers", size
     norm = param.layer.add(name="standard", type="BatchNorm", bottom=["answers"], top=["standard"])
     norm.batch_norm_param.moving_average_fraction = batch_norm.MOVING_AVERAGE
-    own = param.layer.add(name="own", type="Convolution", bottom=[features], top=["own"])
+    large = distillation_set.read_content(data)["side"] == teacher.SIDE
+    add_loss(param, features, "", WINDOWS[0] if large else None, 1)
+    for blob in ON_THE_WAY[net]:
+        add_loss(param, blob, "_" + blob.replace("/", "_"), WINDOWS[large], WEIGHT)
+    return param
+
+
+def add_loss(param, features: str, name: str, window: tuple[int, int] | None, weight: float) -> None:
+    """Add to a NetParameter what says the answers from a blob (averaged to GRID x GRID places), and its loss."""
+    if window:
+        pool = param.layer.add(name="pool" + name, type="Pooling", bottom=[features], top=["pool" + name])
+        pool.pooling_param.pool = pool.pooling_param.AVE
+        pool.pooling_param.kernel_size, pool.pooling_param.stride = window
+        features = pool.name
+    own = param.layer.add(name="own" + name, type="Convolution", bottom=[features], top=["own" + name])
     own.convolution_param.num_output = teacher.CHANNELS
     own.convolution_param.kernel_size.append(1)
     own.convolution_param.weight_filler.type = "xavier"
-    squares = param.layer.add(name="squares", type="EuclideanLoss", bottom=["own", "standard"], top=["squares"])
+    squares = param.layer.add(name="squares" + name, type="EuclideanLoss", bottom=[own.name, "standard"])
+    squares.top.append(squares.name)
     squares.loss_weight.append(0)
-    loss = param.layer.add(name="loss", type="Power", bottom=["squares"], top=["loss"])
+    loss = param.layer.add(name="loss" + name, type="Power", bottom=[squares.name], top=["loss" + name])
     loss.power_param.scale = 2 / SIZE  # Caffe halves the sum of squares
-    loss.loss_weight.append(1)
-    return param
+    loss.loss_weight.append(weight)
 
 
 def check_snapshot(net: str, weights: Path) -> None:
@@ -113,14 +132,14 @@ def without_data(train_val):
     """Return a train_val NetParameter that takes images from an Input layer, down to its last feature map."""
     net = definitions.import_caffe().proto.caffe_pb2.NetParameter(name=train_val.name)
     image = net.layer.add(name="data", type="Input", top=["data"])
-    image.input_param.shape.add(dim=[1, 3, SIDE, SIDE])
+    image.input_param.shape.add(dim=[1, 3, *[distillation_set.SIDES[0]] * 2])
     names = [layer.name for layer in train_val.layer]
     net.layer.extend(layer for layer in train_val.layer[: names.index("answers")] if layer.type != "Data")
     return net
 
 
 def batches(views: Path) -> Iterator[np.ndarray]:
-    """Yield the first BATCHES batches (BATCH, 1, SIDE, SIDE) float32 of an LMDB of views."""
+    """Yield the first BATCHES batches (BATCH, 1, side, side) float32 of an LMDB of views."""
     records = islice(lmdb_io.records(views), BATCH * BATCHES)
     while some := list(islice(records, BATCH)):
         yield np.stack([record.image for record in some]).astype(np.float32)[:, None]

@@ -1,16 +1,16 @@
 """The database that the nets are distilled from: views of photographs, and the teacher's answers to them.
 
-    train/ val/                   LMDBs of grey views, SIDE pixels wide
+    train/ val/                   LMDBs of grey views, as wide as one of SIDES
     train_answers/ val_answers/   LMDBs of the teacher's answers, in the same order: CHANNELS x GRID x GRID floats
     views.json                    what the set is made from; "digest" comes last, when it is whole
 
-Caffe reads a view and its answer in step. Both nets have last feature maps of GRID x GRID places for views of SIDE
-pixels, so that one database does for both. Every HELD_OUT-th photograph gives views for validation alone. A view
-depends on the photographs, the seed and its number, so that a set whose making was stopped is gone on with.
+Caffe reads a view and its answer in step. For views of 112 pixels both nets have last feature maps of GRID x GRID
+places; those of 224 are averaged to as many, as the teacher's are. Every HELD_OUT-th photograph gives views for
+validation alone. A view depends on the photographs, the seed and its number, so that a set whose making was stopped is
+gone on with.
 """
 
 import hashlib
-import os
 from concurrent.futures import Executor
 from functools import cache
 from itertools import repeat
@@ -22,17 +22,19 @@ from tqdm import tqdm
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import lock, pasted, read_json, write_json
+from data_prep.core.files import pasted
+from data_prep.core.json_files import read_json, write_json
+from data_prep.core.locks import locked
 from data_prep.core.process_pool import worker_pool
 from data_prep.database import lmdb_io
 from scripts.nets import teacher
 from scripts.training.views import draw_view, read_photographs
 
 DEFAULT = Path("data/views")
-SIDE, GRID = 112, 3
+SIDES, GRID = (112, teacher.SIDE), 3
 VIEWS = 20_000
 HELD_OUT = 20
-VAL_VIEWS = 1_000  # at most, and a tenth of the others
+VAL_VIEWS = 400  # at most, and a tenth of the others
 BATCH = 20  # views a job
 JSON = "views.json"
 
@@ -47,17 +49,17 @@ def read_content(folder: Path) -> dict:
 
 def _begun(folder: Path) -> dict:
     try:
-        return read_json(folder / JSON, {"counts": {"train": int, "val": int}})
+        return read_json(folder / JSON, {"side": int, "counts": {"train": int, "val": int}})
     except InputError:
         raise InputError(
             f"{folder}: holds no views of photographs (no sound {JSON}); give --images to make them, or another --data"
         ) from None
 
 
-def make(folder: Path, images: Path, views: int, seed: int, workers: int) -> None:
-    """Make a set from a folder of photographs, or go on with one that was begun; a whole one is left as it is.
+def make(folder: Path, images: Path, side: int, views: int, seed: int, workers: int) -> None:
+    """Make a set of views of `side` pixels from a folder of photographs, or go on with one that was begun.
 
-    InputError when `folder` holds something else or a set that was begun otherwise.
+    A whole one is left as it is. InputError when `folder` holds something else or a set that was begun otherwise.
     """
     photographs = read_photographs(images)
     if len(photographs) < HELD_OUT:
@@ -66,17 +68,12 @@ def make(folder: Path, images: Path, views: int, seed: int, workers: int) -> Non
         "photographs": len(photographs),
         "sha256_of_photographs": hashlib.sha256(b"".join(map(np.ndarray.tobytes, photographs))).hexdigest(),
         "teacher": teacher.NAME,
+        "side": side,
         "counts": {"train": views, "val": min(VAL_VIEWS, -(-views // 10))},
         "seed": seed,
     }
-    try:
-        held = lock(folder)
-    except OSError:
-        raise InputError(f"{folder}: cannot be written, or another process is making it; wait for it to end") from None
-    try:
+    with locked(folder):
         _fill(folder, images, wanted, workers)
-    finally:
-        os.close(held)
 
 
 def _fill(folder: Path, images: Path, wanted: dict, workers: int) -> None:
@@ -93,7 +90,7 @@ def _fill(folder: Path, images: Path, wanted: dict, workers: int) -> None:
         return
     with worker_pool(workers) as pool:
         for split in ("val", "train"):
-            _write(folder, split, images, wanted["counts"][split], wanted["seed"], pool)
+            _write(folder, split, images, wanted, pool)
     made_by = {
         "commit": provenance.commit(),
         "versions": provenance.versions("numpy", "opencv-python-headless", "lmdb", "torch"),
@@ -101,30 +98,31 @@ def _fill(folder: Path, images: Path, wanted: dict, workers: int) -> None:
     write_json(folder / JSON, wanted | made_by | {"digest": digest(folder)})
 
 
-def _write(folder: Path, split: str, images: Path, count: int, seed: int, pool: Executor) -> None:
+def _write(folder: Path, split: str, images: Path, wanted: dict, pool: Executor) -> None:
     """Write the views of one split that are not there yet, and the teacher's answers to them."""
     for name in (split, f"{split}_answers"):
         (folder / name).mkdir(exist_ok=True)
     written = folder / f"{split}_answers"  # the later of the two
+    count, side = wanted["counts"][split], wanted["side"]
     done = lmdb_io.count(written) if any(written.iterdir()) else 0
     jobs = [range(first, min(first + BATCH, count)) for first in range(done, count, BATCH)]
     with tqdm(total=count, initial=done, desc=f"views: {split}", unit="view", disable=None) as bar:
-        for views, answers in pool.map(_draw, repeat(images), repeat(split), repeat(seed), jobs):
-            lmdb_io.append(folder / split, views, count, SIDE**2)
+        for views, answers in pool.map(_draw, *map(repeat, (images, split, side, wanted["seed"])), jobs):
+            lmdb_io.append(folder / split, views, count, side**2)
             lmdb_io.append(written, answers, count, 5 * teacher.CHANNELS * GRID**2)
             bar.update(len(views))
 
 
-def _draw(images: Path, split: str, seed: int, numbers: range) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def _draw(images: Path, split: str, side: int, seed: int, numbers: range) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """Return the Datums of the views of these numbers, and those of the teacher's answers, by key."""
     rngs = [np.random.default_rng([seed, split == "val", number]) for number in numbers]
     views = np.stack([draw_view(_photographs(images, split), teacher.SIDE, rng) for rng in rngs])
     maps, _ = _teacher()(views)
     keys = [lmdb_io.key_of(number, split) for number in numbers]
-    small = [cv2.resize(view, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for view in views]
+    small = [cv2.resize(view, (side, side), interpolation=cv2.INTER_AREA) for view in views]
     packed = [lmdb_io.pack(lmdb_io.Record(key, 0, view)) for key, view in zip(keys, small, strict=True)]
     answers = dict(zip(keys, map(lmdb_io.float_datum, at_places(maps)), strict=True))
-    return {item.key: lmdb_io.image_datum(item, SIDE) for item in packed}, answers
+    return {item.key: lmdb_io.image_datum(item, side) for item in packed}, answers
 
 
 @cache

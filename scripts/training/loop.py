@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import write_json
+from data_prep.core.json_files import write_json
 from scripts.evaluation import run_files
 from scripts.nets import definitions
 from scripts.nets.caffemodel import check_fit, read_weights, shapes_of

@@ -9,7 +9,6 @@ Caffe alone can train from the two prototxt files as well: caffe train -solver r
 """
 
 import csv
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,41 +17,14 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import (
-    LARGEST_TEXT,
-    atomic_write,
-    lock_file,
-    parse_record,
-    read_bytes,
-    read_json,
-    write_json,
-    write_text,
-)
+from data_prep.core.files import LARGEST_TEXT, atomic_write, read_bytes, write_text
+from data_prep.core.json_files import parse_record, read_json, write_json
 from data_prep.core.provenance import hardware, made_by
 from scripts.evaluation import run_files
 from scripts.nets import definitions
 from scripts.training.settings import Settings
 
 TRAIN_VAL, SOLVER = "train_val.prototxt", "solver.prototxt"
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in this folder; the kernel ends the lock with the process.
-
-    Whatever is read or written there is read or written under the lock. InputError where there is no such folder.
-    """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise InputError(f"{folder}: no run to resume ({error.strerror}); leave --resume out") from None
-    try:
-        lock_file(descriptor, folder)
-        yield
-    except BlockingIOError:
-        raise InputError(f"{folder}: another process is training there; wait for it, or choose another --out") from None
-    finally:
-        os.close(descriptor)
 
 
 def make(folder: Path) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write, parse_record, read_bytes, read_json, write_json
+from data_prep.core.files import atomic_write, read_bytes
+from data_prep.core.json_files import parse_record, read_json, write_json
 from data_prep.core.provenance import public
 from scripts.nets import definitions
 from scripts.nets.caffemodel import MOST_BYTES, SHA256, is_full, read_weights, sha256_of, stored_layers, stored_shape
@@ -163,6 +164,15 @@ def _hide_folders(param) -> bool:
                 setattr(message, field, told)
                 found = True
     return found
+
+
+def keep_weights(folder: Path) -> None:
+    """Remove what a finished run's last snapshot holds beside the weights and their checksum, and older snapshots."""
+    for place, iteration in enumerate(iterations(folder)):
+        if place:
+            remove(folder, iteration)
+        else:
+            file_of(folder, iteration, ".solverstate").unlink(missing_ok=True)
 
 
 def remove(folder: Path, iteration: int) -> None:

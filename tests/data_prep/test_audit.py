@@ -406,3 +406,45 @@ def test_place_is_the_inverse_of_warp():
     crop = warp(image, Film(Path("film"), 200, 300), window)
     row, column = np.unravel_index(crop.argmax(), crop.shape)
     assert np.allclose((column + 0.5, row + 0.5), place(window, 110.5, 140.5), atol=1)
+
+
+# ---- cross-validation
+
+
+@pytest.fixture(scope="module")
+def folds(csv_path, tmp_path_factory) -> list[Path]:
+    """The databases of a cross-validation of three folds."""
+    folder = tmp_path_factory.mktemp("folds")
+    options = ("--no-aug", "--fold")
+    return [databases.build(csv_path, folder / f"fold{number}", *options, f"{number}/3") for number in (1, 2, 3)]
+
+
+def test_each_mass_is_tested_in_one_fold(folds, csv_path, tmp_path):
+    result = audit(*folds)
+    assert result.returncode == 0, result.stdout
+    assert "folds      each of 40 patients and 40 masses is tested in one of 3 folds\n" in result.stdout
+    assert "val 2 malignant, 2 benign; test 7 malignant, 7 benign (split: fold 1/3)" in result.stdout
+    small = databases.build(csv_path, tmp_path / "small", "--no-aug", "--context", "small", "--fold", "2/3")
+    assert [check.offenders for check in (checks.one_split([*folds, small]), *checks.folds([*folds, small]))] == [
+        [],
+        [],
+    ]
+    assert "(1, 3 not here)" in next(checks.folds([folds[1]])).figures
+
+
+def test_a_patient_tested_in_two_folds_and_a_mass_tested_in_none_are_named(folds, tmp_path):
+    """As where one fold's database was built with another seed, or from other films."""
+    strange = shutil.copytree(folds[2], tmp_path / "fold3")
+    rows = manifest.read_csv(strange)
+    tested = next(row for row in rows.values() if row["split"] == "test")
+    trained = next(row for row in manifest.read_csv(folds[0]).values() if row["split"] == "test")
+    text = (strange / manifest.CSV).read_text()
+    for row, split in ((tested, "train"), (trained, "test")):
+        line = next(line for line in text.splitlines() if line.startswith(f"{row['mass_id']},"))
+        text = text.replace(line, f"{line.rpartition(',')[0].rpartition(',')[0]},{split},")
+    (strange / manifest.CSV).write_text(text)
+    (check,) = checks.folds([*folds[:2], strange])
+    assert check.offenders == [
+        f"{trained['patient']}: tested in folds [1, 3]",
+        f"{tested['mass_id']}: tested in no fold",
+    ]

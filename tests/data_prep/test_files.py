@@ -10,7 +10,8 @@ import pytest
 
 from data_prep.core import files
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_folder, read_table
+from data_prep.core.files import atomic_folder
+from data_prep.core.tables import read_table
 from tests.helpers import databases, no_locks
 
 ROWS = [
@@ -98,7 +99,7 @@ def test_an_existing_folder_is_never_touched(tmp_path):
 
 
 def test_two_processes_cannot_make_one_folder(tmp_path):
-    message = "another process is making it"
+    message = "another process is writing there"
     with atomic_folder(tmp_path / "set"), pytest.raises(InputError, match=message), atomic_folder(tmp_path / "set"):
         pass
 

@@ -19,8 +19,9 @@ from pydicom.encaps import encapsulate
 
 from data_prep.core import memory_limit
 from data_prep.core.errors import InputError
-from data_prep.core.files import check_regular, read_bytes, read_table
+from data_prep.core.files import check_regular, read_bytes
 from data_prep.core.records import Box, Film
+from data_prep.core.tables import read_table
 from data_prep.database import context_crops, crop_films, manifest
 from data_prep.formats import dicom, image_files, limits, ljpeg
 from data_prep.sources import ddsm

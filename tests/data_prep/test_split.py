@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.core.errors import InputError
 from data_prep.core.records import Box, Film, Mass
-from data_prep.database.split import read_split, split_patients, write_split
+from data_prep.database.split import Fold, fold_patients, parse_fold, read_split, split_patients, write_split
 
 
 def make_mass(patient: str, number: int, pathology: str) -> Mass:
@@ -81,3 +81,39 @@ def test_a_wrong_split_file_is_refused(masses, tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         read_split(path, masses)
+
+
+# ---- folds
+
+
+def test_folds_hold_every_patient_once_and_are_alike(masses):
+    folds = [fold_patients(masses, 1, Fold(number, 5)) for number in range(1, 6)]
+    assert sorted(name for fold in folds for name in fold) == sorted({mass.patient for mass in masses})
+    for label in (0, 1):
+        sizes = [sum(mass.label == label for mass in masses if mass.patient in fold) for fold in map(set, folds)]
+        assert max(sizes) - min(sizes) <= 6, sizes
+
+
+def test_same_seed_gives_the_same_folds_whatever_the_order_of_the_masses(masses):
+    fold = Fold(2, 5)
+    assert fold_patients(masses, 3, fold) == fold_patients(masses[::-1], 3, fold) != fold_patients(masses, 4, fold)
+
+
+def test_the_validation_set_of_a_fold_is_balanced_and_of_the_other_patients(masses):
+    fold = fold_patients(masses, 1, Fold(5, 5))
+    split = split_patients(masses, 1, fold)
+    assert {name for name, part in split.items() if part == "test"} == set(fold)
+    half = round(len(masses) * 0.05)
+    assert counts(masses, split)["val"] == {0: half, 1: half}
+
+
+def test_fewer_patients_than_folds_is_a_clear_error(masses):
+    with pytest.raises(InputError, match="too few patients: fold 3/3 lacks a class"):
+        fold_patients(masses[:4], 1, Fold(3, 3))
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/5", "6/5", "1/1", "a/5", "1/5/5", "-1/5"])
+def test_what_is_no_fold_is_refused(text):
+    with pytest.raises((ValueError, TypeError)):
+        parse_fold(text)
+    assert parse_fold("5/5") == Fold(5, 5)

@@ -5,11 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_prep.core.files import write_json
+from data_prep.core.json_files import write_json
 from data_prep.database import lmdb_io
 from scripts.nets import teacher
 from scripts.training import distillation_set
-from scripts.training.distillation_set import GRID, JSON, SIDE
+from scripts.training.distillation_set import GRID, JSON
 
 
 def answer_to(view: np.ndarray) -> np.ndarray:
@@ -18,18 +18,23 @@ def answer_to(view: np.ndarray) -> np.ndarray:
     return places * np.linspace(-1, 1, teacher.CHANNELS, dtype=np.float32)[:, None, None]
 
 
-def make(folder: Path, train: int, val: int) -> Path:
-    """Write so many views, patches of random grey levels, each with its answer; return `folder`."""
+def make(folder: Path, train: int, val: int, side: int = 112) -> Path:
+    """Write so many views of `side` pixels, patches of random grey levels, each with its answer; return `folder`."""
     rng = np.random.default_rng(1)
     for split, count in (("train", train), ("val", val)):
         levels = rng.integers(0, 256, (count, GRID, GRID), np.uint8)
-        views = [cv2.resize(each, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST) for each in levels]
+        views = [cv2.resize(each, (side, side), interpolation=cv2.INTER_NEAREST) for each in levels]
         keys = [lmdb_io.key_of(number, split) for number in range(count)]
         packed = [lmdb_io.pack(lmdb_io.Record(key, 0, view)) for key, view in zip(keys, views, strict=True)]
-        lmdb_io.write(folder / split, packed, SIDE, count)
+        lmdb_io.write(folder / split, packed, side, count)
         (folder / f"{split}_answers").mkdir()
         answers = {key: lmdb_io.float_datum(answer_to(view)) for key, view in zip(keys, views, strict=True)}
         lmdb_io.append(folder / f"{split}_answers", answers, count, 5 * teacher.CHANNELS * GRID**2)
-    content = {"counts": {"train": train, "val": val}, "seed": 1, "digest": distillation_set.digest(folder)}
+    content = {
+        "side": side,
+        "counts": {"train": train, "val": val},
+        "seed": 1,
+        "digest": distillation_set.digest(folder),
+    }
     write_json(folder / JSON, content)
     return folder

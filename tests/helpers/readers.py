@@ -1,6 +1,7 @@
 """Every reader of files that the commands use, each with sound files for it: what tests and drills damage."""
 
 import argparse
+import io
 import json
 import plistlib
 import zipfile
@@ -19,7 +20,7 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 
 from data_prep import from_coco, from_inbreast, from_mini_mias, from_vindr
-from data_prep.core import files
+from data_prep.core import files, tables
 from data_prep.core.errors import InputError
 from data_prep.database import build_summary, lmdb_io, manifest, split
 from data_prep.formats import image_files, ljpeg
@@ -98,7 +99,7 @@ def dicom_file(syntax: uid.UID) -> bytes:
         image["PixelData"].VR, image["PixelData"].is_undefined_length = "OB", True
     elif syntax == uid.RLELossless:
         image.compress(syntax, encoding_plugin="pydicom")
-    file = files.io.BytesIO()
+    file = io.BytesIO()
     image.save_as(file, enforce_file_format=True)
     return file.getvalue()
 
@@ -145,7 +146,7 @@ def sets(folder: Path) -> dict[str, Reader]:
             "mass_case_description_train_set.csv",
             [table(CSV_COLUMNS, case)],
         ),
-        "table of Excel's": Reader(files.read_table, "a.xls", [xls(folder)]),
+        "table of Excel's": Reader(tables.read_table, "a.xls", [xls(folder)]),
         "split.csv": Reader(
             lambda path: split.read_split(path, []), "split.csv", [table(("patient", "split"), ("P1", "val"))]
         ),

@@ -205,7 +205,7 @@ def predictions(order: list[int]) -> Predictions:
     masses = np.array([f"P{i // 2}.{i}" for i in range(5)])
     patients, labels = np.array([f"P{i // 2}" for i in range(5)]), np.array([1, 1, 0, 0, 1])
     pathologies = np.where(labels, "MALIGNANT", "BENIGN")
-    arrays = (masses, patients, pathologies, labels, np.arange(5) / 10)
+    arrays = (masses, patients, pathologies, labels, np.arange(5) / 10, np.array([""] * 5))
     return Predictions(*(array[order] for array in arrays))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from data_prep.core.errors import InputError
+from data_prep.core.locks import locked
 from scripts.evaluation import run_files
 from scripts.nets import definitions, device
 from scripts.nets.caffemodel import read_weights
@@ -259,7 +260,7 @@ def test_process_that_dies_ends_the_others_with_one_line(connect, why, root):
     assert status == 2
     assert err.splitlines()[-1] == f"error: GPU None: its process died ({why}); go on with --resume"
     assert len(err.splitlines()) == 1 or connect == "goes_wrong"
-    with run_folder.locked(Path("runs/googlenet")):
+    with locked(Path("runs/googlenet")):
         pass
 
 

@@ -18,7 +18,7 @@ from data_prep.database import lmdb_io
 from scripts.nets import batch_norm, definitions, teacher
 from scripts.nets.caffemodel import check_fit, read_weights, shapes_of, stored_layers
 from scripts.training import distillation, distillation_set, settings
-from scripts.training.distillation_set import GRID, SIDE
+from scripts.training.distillation_set import GRID, SIDES
 from scripts.training.views import draw_view, read_photographs
 from tests.helpers import databases, distillation_sets
 
@@ -43,6 +43,11 @@ sys.exit(pretrain.run(pretrain.main))
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return distillation_sets.make(tmp_path_factory.mktemp("data") / "views", train=66, val=4)
+
+
+@pytest.fixture(scope="module", params=SIDES)
+def data_of_side(request, tmp_path_factory):
+    return distillation_sets.make(tmp_path_factory.mktemp("data") / "views", train=66, val=4, side=request.param)
 
 
 @pytest.fixture
@@ -95,10 +100,10 @@ def fails(root, *options, **environment):
 
 def test_a_view_follows_from_the_photographs_and_the_number_and_the_light_varies(photographs):
     pictures = read_photographs(photographs)
-    views = np.stack([draw_view(pictures, SIDE, np.random.default_rng([1, number])) for number in range(60)])
-    again = np.stack([draw_view(pictures, SIDE, np.random.default_rng([1, number])) for number in range(60)])
+    views = np.stack([draw_view(pictures, 112, np.random.default_rng([1, number])) for number in range(60)])
+    again = np.stack([draw_view(pictures, 112, np.random.default_rng([1, number])) for number in range(60)])
     np.testing.assert_array_equal(views, again)
-    assert views.shape == (60, SIDE, SIDE) and views.dtype == np.uint8
+    assert views.shape == (60, 112, 112) and views.dtype == np.uint8
     levels, contrasts = views.mean(axis=(1, 2)), views.std(axis=(1, 2))
     assert np.ptp(levels) > 128 and contrasts.min() < 15 and contrasts.max() > 60
 
@@ -115,9 +120,9 @@ def test_answers_are_averaged_over_the_places_of_the_nets_maps():
 
 
 @pytest.mark.parametrize("net", NETS)
-def test_caffe_reads_views_and_their_own_answers_in_step_round_and_round(net, data, tmp_path):
-    param = distillation.derive(net, data, batch=20, val_batch=2)
-    definitions.data_layer(param, "TRAIN").data_param.source = str(data / "train")
+def test_caffe_reads_views_and_their_own_answers_in_step_round_and_round(net, data_of_side, tmp_path):
+    param = distillation.derive(net, data_of_side, batch=20, val_batch=2)
+    definitions.data_layer(param, "TRAIN").data_param.source = str(data_of_side / "train")
     definitions.data_layer(param, "TRAIN").data_param.batch_size = 20
     (tmp_path / "net.prototxt").write_text(str(param))
     caffe = definitions.import_caffe()
@@ -130,18 +135,25 @@ def test_caffe_reads_views_and_their_own_answers_in_step_round_and_round(net, da
     caffe_net.forward()
     assert caffe_net.blobs["own"].data.shape == caffe_net.blobs["standard"].data.shape
     difference = caffe_net.blobs["own"].data - caffe_net.blobs["standard"].data
+    for blob in distillation.ON_THE_WAY[net]:
+        maps, places = (caffe_net.blobs[name].data for name in (blob, "pool_" + blob.replace("/", "_")))
+        assert places.shape[2:] == (GRID, GRID)
+        centre = distillation_set.at_places(maps)[..., 1, 1]
+        np.testing.assert_allclose(places[..., 1, 1], centre, rtol=1e-4, atol=1e-6)
     assert float(caffe_net.blobs["loss"].data) == pytest.approx(np.square(difference).mean(), rel=1e-4)
 
 
 @pytest.mark.slow
 def test_a_set_that_was_stopped_goes_on_to_the_same_views_and_is_then_left_alone(photographs, tmp_path, with_teacher):
     def make(name, workers=1, views=60):
-        distillation_set.make(tmp_path / name, photographs, views, seed=1, workers=workers)
+        distillation_set.make(tmp_path / name, photographs, 112, views, seed=1, workers=workers)
         return distillation_set.read_content(tmp_path / name)
 
     whole = make("whole")
     (tmp_path / "begun").mkdir()
-    begun = {name: whole[name] for name in ("photographs", "sha256_of_photographs", "teacher", "counts", "seed")}
+    begun = {
+        name: whole[name] for name in ("photographs", "sha256_of_photographs", "teacher", "side", "counts", "seed")
+    }
     (tmp_path / "begun" / "views.json").write_text(json.dumps(begun))
     for name in ("val", "val_answers", "train", "train_answers"):
         records = {k.decode(): v for k, v in itertools.islice(lmdb_io.items(tmp_path / "whole" / name), 20)}
@@ -164,7 +176,7 @@ def test_a_set_that_was_stopped_goes_on_to_the_same_views_and_is_then_left_alone
 
 
 def write_net(path, param, without=()):
-    """Write the net that is distilled as one that takes images of 4 x 3 x SIDE x SIDE."""
+    """Write the net that is distilled as one that takes images of 4 x 3 x 112 x 112."""
     net = distillation.without_data(param)
     net.layer[0].input_param.shape[0].dim[0] = 4
     kept = [layer for layer in net.layer if layer.type not in without]
@@ -221,6 +233,8 @@ def test_the_derived_net_is_the_hand_written_one_up_to_its_features(net, data):
                 assert getattr(own.convolution_param, same) == getattr(layer.convolution_param, same)
             assert derived[layer.name + batch_norm.NORM].bottom == layer.top
     assert not any("mass" in name for name in derived)  # nothing of the classifier
+    weights = [*derived["loss"].loss_weight, *(derived[name].loss_weight[0] for name in derived if "loss_" in name)]
+    assert weights == pytest.approx([1, 0.3, 0.3, 0.3] if net == "googlenet" else [1])  # answers on the way
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -243,7 +257,7 @@ def test_settled_batch_norms_have_the_statistics_of_the_views_and_the_weights_st
     caffe_net = caffe.Net(prototxt, str(tmp_path / "trained.caffemodel"), caffe.TRAIN)
     levels = np.array([104, 117, 123], np.float32)[:, None, None]
     for views in distillation.batches(data / "train"):
-        caffe_net.blobs["data"].reshape(len(views), 3, SIDE, SIDE)
+        caffe_net.blobs["data"].reshape(len(views), 3, 112, 112)
         caffe_net.blobs["data"].data[...] = views - levels
         caffe_net._forward(0, list(caffe_net._layer_names).index(first))
         sums = sums * batch_norm.MOVING_AVERAGE + caffe_net.blobs[first].data.mean(axis=(0, 2, 3))

@@ -1,5 +1,6 @@
 """The plan of the paper's experiments: which commands, in which order, and what is not done twice."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.core.errors import InputError
+from data_prep.database.split import Fold
 from scripts import reproduce
 from scripts.evaluation import paper_results
 from scripts.experiments import matrix, plan
@@ -68,7 +70,9 @@ def test_every_arm_that_is_named_exists_and_every_arm_is_shown():
 
 @pytest.mark.parametrize("budget", [name for name, content in CONTENT["budgets"].items() if "images" in content])
 def test_under_a_scaled_budget_every_arm_sees_as_many_images(budget):
-    assert len({step.images for step in steps_of(budget=budget) if step.net}) == 1
+    longer = CONTENT["budgets"][budget].get("paper_length", [])
+    arms = [step for step in steps_of(budget=budget) if step.net and not step.title.startswith(tuple(longer))]
+    assert len({step.images for step in arms}) == 1
 
 
 # ---- the plan
@@ -202,6 +206,42 @@ def test_the_saliency_of_the_papers_three_nets_is_counted():
     assert counted == set(CONTENT["tables"]["3"])
 
 
+# ---- cross-validation
+
+
+def test_a_cross_validation_trains_every_arm_on_every_fold_from_the_folds_own_databases():
+    steps = steps_of(budget="folds")
+    assert trained(steps) == [f"{arm}_fold{fold}_seed1" for fold in range(1, 6) for arm in CONTENT["arms"]]
+    built = {step.command[-1]: step.command for step in steps if step.title.startswith("database")}
+    assert len(built) == 15
+    for step in steps:
+        if step.net:
+            data = step.command[step.command.index("--data") + 1]
+            fold = step.title.partition("_fold")[2][0]
+            assert built[data][built[data].index("--fold") + 1] == Fold(int(fold), 5)
+            assert "--split" not in built[data]
+
+
+def test_in_a_cross_validation_the_no_aug_arms_take_the_papers_epochs_and_the_others_equally_many_images():
+    for step in steps_of(budget="folds"):
+        if step.net:
+            assert ("--epochs" in step.command) == ("noaug" in step.title) != ("--iterations" in step.command)
+            assert step.images == (0 if "noaug" in step.title else 40064)
+
+
+def test_the_saliency_of_a_cross_validation_is_counted_on_what_each_fold_tests():
+    maps = [step for step in steps_of(budget="folds") if "saliency" in step.command[0] or "gallery" in step.command[0]]
+    assert len(maps) == 15
+    assert all(step.command[0].endswith("saliency_share.py") and "test" in step.command for step in maps)
+
+
+@pytest.mark.parametrize("change", ["folds = 1", 'folds = "x"', 'folds = 3\npaper_length = ["nothing"]'])
+def test_a_cross_validation_that_makes_no_sense_is_refused(change):
+    Path("odd.toml").write_text(EXPERIMENTS.replace("[budgets.folds]\nfolds = 2", f"[budgets.folds]\n{change}"))
+    with pytest.raises(InputError, match=r"odd\.toml: cannot be read as experiments"):
+        matrix.read_experiments(Path("odd.toml"))
+
+
 # ---- all of it, in a small form
 
 EXPERIMENTS = """
@@ -227,6 +267,12 @@ start = "random"
 augmentation = [["baseline_noaug", "baseline"]]
 [budgets.tiny]
 images = 16
+batch = { baseline = 8 }
+seeds = { baseline = [1] }
+[budgets.folds]
+folds = 2
+images = 16
+paper_length = ["baseline_noaug"]
 batch = { baseline = 8 }
 seeds = { baseline = [1] }
 """
@@ -282,3 +328,46 @@ def test_a_table_then_all_of_it_does_nothing_twice(place):
         assert (out / name).stat().st_size > 0, name
     assert "ynthetic" in (out / "report.html").read_text()
     assert "iteration" in (place / "runs/reproduce/films/tiny/baseline_seed1.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_cross_validation_judges_every_mass_by_the_net_that_never_saw_its_patient(place):
+    typed = ("--data", "synthetic:films", "--budget", "folds", "--experiments", "tiny.toml")
+    text = run(place, "scripts/reproduce.py", *typed)
+    assert text.count("$ python scripts/train.py") == 4
+    assert "$ python scripts" not in run(place, "scripts/reproduce.py", *typed), "nothing is done twice"
+    databases = sorted((place / "data/reproduce/films").glob("fold*of2/*"))
+    assert "is tested in one of 2 folds\n" in run(place, "data_prep/audit.py", *map(str, databases))
+
+    masses = {row["mass_id"]: row for row in rows_of(databases[0] / "manifest.csv") if not row["reason"]}
+    runs, out = place / "runs/reproduce/films/folds", place / "results/films/folds"
+    for arm in ("baseline", "baseline_noaug"):
+        pooled = rows_of(out / f"{arm}_seed1/predictions.csv")
+        assert sorted(row["mass_id"] for row in pooled) == sorted(masses)
+        for fold in ("1", "2"):
+            own = rows_of(runs / f"{arm}_fold{fold}_seed1/eval_test/predictions.csv")
+            assert [row | {"fold": fold} for row in own] == [row for row in pooled if row["fold"] == fold]
+            settings = json.loads((runs / f"{arm}_fold{fold}_seed1/run.json").read_text())
+            tested = {row["patient"] for row in own}
+            split = {row["patient"]: row["split"] for row in rows_of(place / settings["data"] / "split.csv")}
+            assert {name for name, part in split.items() if part == "test"} == tested
+            assert not list((runs / f"{arm}_fold{fold}_seed1").glob("*.solverstate")), "only the weights are kept"
+    scores = json.loads((out / "baseline_seed1/metrics.json").read_text())
+    assert (scores["n"], len(scores["folds"])) == (len(masses), 2)
+
+    rows = rows_of(out / "claims.csv")
+    assert [row["Split"] for row in rows] == ["out-of-fold", "fold 1", "fold 2"]
+    assert all(row["Verdict"] in ("supported", "open", "contradicted") for row in rows)
+    assert sum(int(row["Masses"]) for row in rows_of(out / "folds.csv")[:2]) == len(masses)
+    zones = rows_of(out / "saliency.csv")
+    assert [row["Zone"] for row in zones] == ["mass", "margin", "context", "margin, fold 1", "margin, fold 2"]
+    counted = [rows_of(runs / f"baseline_fold{i}_seed1/saliency_share_test/saliency_share.csv") for i in (1, 2)]
+    shares = [float(row["trained_margin"]) for rows in counted for row in rows]
+    assert float(zones[1]["Trained net"]) == pytest.approx(sum(shares) / len(shares))
+    page = (out / "report.html").read_text()
+    assert "2-fold cross-validation by patient" in page and 'id="gallery"' not in page
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_prep.core.locks import locked
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import run_files
 from scripts.nets import caffemodel, definitions, inference
@@ -467,7 +468,7 @@ def test_resumed_run_keeps_its_settings_place_and_data(run, tmp_path):
     folder.rename(folder.with_name("other"))
     assert "began as runs/baseline" in fails(root, *resume, "--out", "runs/other")
     folder.with_name("other").rename(folder)
-    with run_folder.locked(folder):
+    with locked(folder):
         assert "another process" in fails(root, *resume)
     database = (root / "data" / "lmdb").resolve()
     (root / "data" / "lmdb").unlink()

@@ -44,11 +44,14 @@ function browse() {
   document.getElementById("gallery-shown").textContent = `${shown} of ${cards.length} masses`;
 }
 
-choose(runs, browse);
-choose(outcomes, browse);
-const tiles = document.querySelectorAll(".tile");
-for (const tile of tiles) toggle(tile, () => {});
-toggle(document.getElementById("gallery-maps"), (pressed) => {
-  for (const tile of tiles) tile.setAttribute("aria-pressed", pressed);
-});
-browse();
+// A cross-validation's page has no gallery.
+if (runs) {
+  choose(runs, browse);
+  choose(outcomes, browse);
+  const tiles = document.querySelectorAll(".tile");
+  for (const tile of tiles) toggle(tile, () => {});
+  toggle(document.getElementById("gallery-maps"), (pressed) => {
+    for (const tile of tiles) tile.setAttribute("aria-pressed", pressed);
+  });
+  browse();
+}
