@@ -22,9 +22,10 @@ container-test:  ## build the Dockerfile's images without Docker Engine and use 
 system-test:  ## setup, tests and a small demo on a bare Debian of the other release; as root, an hour on two cores
 	@scripts/install/system_test.sh
 
-lint: setup  ## check the style of Python, shell scripts and Dockerfile
+lint: setup  ## check the style of Python, shell scripts and Dockerfile, and the types of the imported modules
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mypy
 	.venv/bin/shellcheck -S warning -e SC1007,SC2034,SC2054,SC2120,SC2154,SC2155,SC2164 scripts/install/*.sh .ci/run
 	.venv/bin/hadolint --ignore DL3066 --ignore DL4006 Dockerfile
 
@@ -35,8 +36,9 @@ lock: setup  ## after a change of requirements*.txt: every version that setup in
 licences: setup  ## THIRD_PARTY.md: the licence of everything that ships in the container images
 	scripts/install/third_party.sh > THIRD_PARTY.md
 
-drills: setup  ## kill, damage and fuzz the commands; MINUTES=60 and more for all of it; writes results/reliability.md
-	.venv/bin/python -m tests.drills --minutes $(or $(MINUTES),20)
+drills: setup  ## kill the commands (KILLS=100), fuzz each reader (MINUTES=2); results/reliability.md; an hour and a half
+	.venv/bin/pip install --quiet -r requirements-drills.txt
+	.venv/bin/python -m tests.drills --kills $(or $(KILLS),100) --minutes $(or $(MINUTES),2)
 
 clean:  ## remove .venv and what tools left; keeps data, weights, runs and the cached Caffe
 	rm -rf .venv .pytest_cache .ruff_cache *.egg-info

@@ -20,7 +20,7 @@ from data_prep.database import manifest
 def main() -> None:
     args = parse_args()
     out = args.out or args.folder.with_name(f"{args.folder.name}_preview.png")
-    content = manifest.read_json(args.folder)
+    content = manifest.read_json(args.folder, whole=True)
     samples = read(args.folder, content, args.columns, args.seed)
     save(contact_sheet(samples, content, args.columns), out)
     save(fig1([*samples["val"], *samples["test"]], content), out.with_name(f"{out.stem}_fig1.png"))

@@ -14,12 +14,12 @@ says so, and the other parts still run. Temporary files take up to 2 GB.
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 from tqdm import tqdm
 
 from data_prep.core.errors import run
+from data_prep.core.files import scratch_folder
 from scripts.gpu_checks import caffe_unit_tests, cuda_runtime, verdicts
 from scripts.gpu_checks.checks import NONE, OUT, describe, plan, write_page
 
@@ -31,8 +31,8 @@ def main() -> None:
     if gpu is not None:
         cuda_runtime.check_gpu(gpu)
     machine = describe(gpu)
-    with tempfile.TemporaryDirectory() as folder:
-        parts = plan(gpu, Path(folder), args.quick, args.unit_tests)
+    with scratch_folder() as folder:
+        parts = plan(gpu, folder, args.quick, args.unit_tests)
         outcomes = {name: verdicts.not_run("the check was ended before it") for name in parts}
         write_page(args.out, gpu, machine, outcomes)
         for name, part in tqdm(parts.items(), unit="part", disable=None):

@@ -13,14 +13,13 @@ Each of the three nets, with the same weights and images in both Caffes:
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 from tqdm import tqdm
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError, run
-from data_prep.core.files import write_text
+from data_prep.core.files import scratch_folder, write_text
 from data_prep.core.json_files import write_json
 from scripts.benchmarks.compare_nets import (
     compare,
@@ -39,8 +38,8 @@ def main() -> None:
     check_stock()
     figures = {}
     for net in tqdm(args.nets, disable=None):
-        with tempfile.TemporaryDirectory() as folder:
-            figures[net] = compare(net, Path(folder))
+        with scratch_folder() as folder:
+            figures[net] = compare(net, folder)
     broken = [line for net, found in figures.items() for line in outside(net, found)]
     about = {"command": provenance.command(), "commit": provenance.commit(), "hardware": provenance.hardware()}
     page = make_page(about, figures, broken)

@@ -271,7 +271,7 @@ def one_split(folders: list[Path]) -> Check:
     """
     places: dict[tuple[str, str, str, str], dict[str, Path]] = defaultdict(dict)
     for folder in folders:
-        content = manifest.read_json(folder)
+        content = manifest.read_json(folder, whole=True)
         fold = content["split"] if fold_of(content) else ""
         for row in manifest.read_csv(folder).values():
             if row["split"]:
@@ -292,7 +292,7 @@ def folds(folders: list[Path]) -> Iterator[Check]:
     """
     of_set: dict[tuple[str, str, int], dict[Path, int]] = defaultdict(dict)
     for folder in folders:
-        content = manifest.read_json(folder)
+        content = manifest.read_json(folder, whole=True)
         if fold := fold_of(content):
             of_set[content["source"], content["root"], fold.of][folder] = fold.number
     for (*_, of), numbers in of_set.items():
@@ -314,7 +314,7 @@ def folds(folders: list[Path]) -> Iterator[Check]:
 
 def fold_of(content: dict) -> Fold | None:
     """Return the fold that a database is of, by its manifest.json."""
-    kind, _, fold = str(content["split"]).partition(" ")
+    kind, _, fold = str(content.get("split")).partition(" ")
     try:
         return parse_fold(fold) if kind == "fold" else None
     except (ValueError, TypeError):

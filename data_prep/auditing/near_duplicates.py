@@ -54,7 +54,7 @@ def patch(image: np.ndarray, window: Window) -> np.ndarray:
 
 def hashes(patches: np.ndarray) -> np.ndarray:
     """Return the perceptual hashes of uint8 patches (n, SIDE, SIDE) as uint64 (n, 3), 144 bits each."""
-    bits = np.array([imagehash.phash(_tapered(each), HASH_SIDE).hash.ravel() for each in patches], bool)
+    bits = np.array([np.ravel(imagehash.phash(_tapered(each), HASH_SIDE).hash) for each in patches], bool)
     packed = np.zeros((len(patches), 24), np.uint8)
     packed[:, : HASH_SIDE**2 // 8] = np.packbits(bits.reshape(len(patches), HASH_SIDE**2), axis=1)
     return packed.view(np.uint64)

@@ -83,14 +83,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def scratch_folder() -> Iterator[Path]:
     """Yield an empty folder for temporary files, removed at the end; those of killed processes are removed first."""
     _remove_old_scratch()
-    with tempfile.TemporaryDirectory(prefix=SCRATCH) as folder:
-        held = os.open(folder, os.O_RDONLY)
-        try:
-            with suppress(OSError):
-                fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            yield Path(folder)
-        finally:
-            os.close(held)
+    folder = Path(tempfile.mkdtemp(prefix=SCRATCH))
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
 
 
 @functools.cache  # once for each process is enough

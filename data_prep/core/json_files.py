@@ -39,10 +39,9 @@ def _check_keys(path: Path, content: dict, keys: Mapping[str, object]) -> None:
     for key, kind in keys.items():
         if key not in content:
             raise InputError(f"{path}: damaged, or of another version: no {key} in it")
-        within = isinstance(kind, Mapping)
-        if not (isinstance(content[key], dict) if within else _is_of(content[key], kind)):
+        if not _is_of(content[key], dict if isinstance(kind, Mapping) else kind):
             raise InputError(f"{path}: damaged: {key} is {json.dumps(content[key])[:40]}")
-        if within:
+        if isinstance(kind, Mapping):
             _check_keys(path, content[key], kind)
 
 
@@ -50,7 +49,7 @@ def parse_record(kind: type[Record], content: dict, path: Path) -> Record:
     """Return a dataclass's record from the values that a JSON file has for its fields; InputError as read_json()."""
     hints = get_type_hints(kind)
     found = {}
-    for field in fields(kind):
+    for field in fields(kind):  # type: ignore[arg-type]  # a dataclass
         value = content.get(field.name, field.default)
         if not _is_of(value, hints[field.name]):
             what = "is missing" if value is MISSING else f"is {json.dumps(value)[:40]}"
@@ -63,6 +62,6 @@ def _is_of(value: object, kind: object) -> bool:
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     if type(value) is int and int in kinds:
         return 0 <= value < 2**31
-    if type(value) in (int, float) and float in kinds:
+    if isinstance(value, int | float) and type(value) is not bool and float in kinds:
         return math.isfinite(value)
     return type(value) in kinds or (value is None and None in kinds)

@@ -6,22 +6,27 @@ which ends with it.
 """
 
 import ctypes
+import functools
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import forkserver, get_context, parent_process
 from multiprocessing.connection import Connection
-from multiprocessing.pool import ExceptionWithTraceback
+from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from pathlib import Path
 from queue import SimpleQueue
 
 import cv2
 
 from data_prep.core.errors import InputError
+from data_prep.core.files import scratch_folder
 
 # a fresh server process: forking this one, which may run Caffe's and OpenCV's threads, could deadlock
 CONTEXT = get_context("forkserver")
@@ -78,7 +83,7 @@ class _WorkerPool(ThreadPoolExecutor):
         for _, connection in self._workers:
             self._idle.put(connection)
 
-    def submit(self, function: Callable, /, *args: object) -> Future:
+    def submit(self, function: Callable, /, *args: object) -> Future:  # type: ignore[override]
         return super().submit(self._ask, function, args)
 
     def _ask(self, function: Callable, args: tuple) -> object:
@@ -101,13 +106,23 @@ class _WorkerPool(ThreadPoolExecutor):
             process.join()
 
 
+@functools.cache
+def _scratch() -> str:
+    """Make a scratch folder for multiprocessing's own temporary files, removed when this process ends."""
+    stack = ExitStack()
+    Finalize(None, stack.close, exitpriority=-200)  # after multiprocessing's own, of -100, which removes its files
+    return str(stack.enter_context(scratch_folder()))
+
+
 def _start_server() -> None:
     """Start the server, where there is none yet, with one thread: NumPy's BLAS would start a thread for each core."""
     before = os.environ.get("OPENBLAS_NUM_THREADS")
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    place, tempfile.tempdir = tempfile.tempdir, _scratch()  # of its socket
     try:
         forkserver.ensure_running()
     finally:
+        tempfile.tempdir = place
         del os.environ["OPENBLAS_NUM_THREADS"]
         if before is not None:
             os.environ["OPENBLAS_NUM_THREADS"] = before
@@ -126,7 +141,7 @@ def ending_with_parent(*command: str | Path, sent: str = "KILL") -> list[str | P
     return ["setpriv", "--pdeathsig", sent, *command]
 
 
-def _start_worker() -> tuple[CONTEXT.Process, Connection]:
+def _start_worker() -> tuple[BaseProcess, Connection]:
     ours, its = CONTEXT.Pipe()
     process = CONTEXT.Process(target=_work, args=(its,), daemon=True)
     process.start()

@@ -80,7 +80,7 @@ def augmented_windows(
     holds it. Randomness depends on `seed` and `mass_id` alone, so neither the order of the masses nor the number of
     worker processes changes a crop.
     """
-    entropy = int.from_bytes(hashlib.sha256(f"{seed} {mass_id}".encode(errors="surrogateescape")).digest()[:16])
+    entropy = int.from_bytes(hashlib.sha256(f"{seed} {mass_id}".encode(errors="surrogateescape")).digest()[:16], "big")
     rng = np.random.default_rng(entropy)
     return [
         _random_crop(box, context_window(box, context).side, angle, f"r{rotation}c{crop}", rng)

@@ -18,7 +18,8 @@ from pathlib import Path
 from data_prep.core import json_files, tables
 from data_prep.core.errors import InputError
 from data_prep.core.records import Box, Mass
-from data_prep.database import context_crops, lmdb_io
+from data_prep.database import build_summary, context_crops, grey_levels, lmdb_io
+from data_prep.database.split import SPLITS
 
 JSON = "manifest.json"
 CSV = "manifest.csv"
@@ -26,6 +27,12 @@ DEFAULT = Path("data/lmdb")
 """The database that the hand-written prototxt files name, so what a `caffe train` typed by hand trains on."""
 SOURCES = ("ddsm", "cbis", "boxes", "synthetic")
 KEYS = {"source": str, "digest": str, "context": str, "rotations": int, "crops": int, "seed": int}
+WHOLE = {
+    "root": str,
+    "counts": {name: dict.fromkeys(build_summary.ROWS, int) for name in SPLITS},
+    "account": dict,
+}
+"""What databases of earlier versions may lack; pages show it."""
 MOST_CROPS = 10_000  # of a mass
 TIED = 8  # records whose fingerprints tie an LMDB to its manifest; the audit compares all of them
 CORNERS = ("x0", "y0", "x1", "y1")
@@ -54,17 +61,30 @@ def write_json(folder: Path, content: dict) -> None:
     (folder / JSON).write_text(json.dumps(content, indent=2) + "\n")
 
 
-def read_json(folder: Path) -> dict:
-    """Return manifest.json; InputError when the folder is missing, is not ours, or its build never finished."""
+def read_json(folder: Path, whole: bool = False) -> dict:
+    """Return manifest.json; InputError when the folder is missing, is not ours, or its build never finished.
+
+    `whole`: also where it lacks a key of WHOLE.
+    """
     path = folder / JSON
     if not path.is_file():
         raise InputError(f"{folder}: no {JSON}, so no finished database; build it with data_prep/build_lmdb.py")
-    content = json_files.read_json(path, KEYS)
+    content = json_files.read_json(path, KEYS | (WHOLE if whole else {}))
+    if whole:
+        json_files.read_json(path, {"account": {reason: {"lesions": int} for reason in content["account"]}})
     if content["source"] not in SOURCES:
         raise InputError(f"{path}: source is {content['source']!r}, not one of {', '.join(SOURCES)}")
     if content["context"] not in context_crops.CONTEXTS or content["rotations"] * content["crops"] > MOST_CROPS:
         raise InputError(f"{path}: damaged: no database has {[content[name] for name in KEYS]}")
+    if "histogram" in content:
+        histogram = content["histogram"]
+        if not (isinstance(histogram, list) and len(histogram) == grey_levels.BINS and _are_counts(histogram)):
+            raise InputError(f"{path}: damaged: histogram is {json.dumps(histogram)[:40]}")
     return content
+
+
+def _are_counts(numbers: list) -> bool:
+    return all(type(number) is int and 0 <= number < 2**53 for number in numbers) and any(numbers)
 
 
 def ties(folder: Path, split: str) -> dict:

@@ -23,6 +23,7 @@ import numpy as np
 from data_prep.core.errors import InputError
 from data_prep.core.files import check_regular, scratch_folder
 from data_prep.core.memory_limit import reads_file
+from data_prep.core.process_pool import ending_with_parent
 from data_prep.formats.limits import check_size
 
 MARKER_NAMES = {0xC0: "baseline DCT", 0xC1: "extended DCT", 0xC2: "progressive DCT"}
@@ -38,7 +39,7 @@ def codec() -> Path:
         wheel = importlib.metadata.distribution("ljpeg")
     except importlib.metadata.PackageNotFoundError:
         raise InputError("the PVRG codec that reads .LJPEG films is not installed; run `make setup`") from None
-    program = Path(wheel.locate_file("ljpeg/jpegdir/jpeg_static"))
+    program = Path(str(wheel.locate_file("ljpeg/jpegdir/jpeg_static")))
     if not program.is_file():
         raise InputError(f"{program}: the PVRG codec is missing from its wheel; run `make setup` again")
     if not os.access(program, os.X_OK):
@@ -119,7 +120,7 @@ def _run_codec(arguments: list[str], folder: str | Path) -> None:
     """Run the codec in `folder`; SubprocessError when it fails or hangs. Its chatter can be endless: not kept."""
     try:
         with subprocess.Popen(
-            [codec(), *arguments],
+            ending_with_parent(codec(), *arguments),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -127,13 +128,16 @@ def _run_codec(arguments: list[str], folder: str | Path) -> None:
         ) as process:
             # Ended by the kernel: a timeout of subprocess's looks only every 50 ms whether the codec is done.
             resource.prlimit(process.pid, resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S + 1))
+        status: int | str = process.returncode
     except OSError as error:
+        status = error.strerror
+    if status in (126, 127) or isinstance(status, str):  # a shell's numbers for what cannot be executed, and setpriv's
         raise InputError(
-            f"{codec()}: does not run here ({error.strerror}): it is an x86-64 Linux program; use such "
+            f"{codec()}: does not run here ({status}): it is an x86-64 Linux program; use such "
             f"a machine, or build the C sources beside it and put the result in its place"
-        ) from None
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, str(codec()))
+        )
+    if status:
+        raise subprocess.CalledProcessError(status, str(codec()))
 
 
 def _blame_machine(error: Exception, folder: Path, needed: int) -> None:

@@ -80,7 +80,7 @@ def write_boxes(path: Path, rows: list[Row]) -> None:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow(row | {"image": os.path.relpath(row["image"], path.parent)})
+            writer.writerow(row | {"image": os.path.relpath(str(row["image"]), path.parent)})
 
 
 def find(root: Path, *names: str) -> Path:

@@ -47,9 +47,9 @@ def fetch(out: Path, tables: str, nbia: str | None, endpoint: str, films: int | 
 
 def fetch_series(out: Path, nbia: str | None, endpoint: str, films: int | None, working: Path) -> None:
     """Make `out` hold the series; `working` is an empty folder on its disk."""
-    client, server = idc_client, endpoint
+    server = endpoint
     if nbia:
-        client, server = nbia_client, nbia.rstrip("/")
+        server = nbia.rstrip("/")
         listed = nbia_client.list_series(server, "CBIS-DDSM", working / "series.json")
     else:
         listed = idc_client.list_series("cbis_ddsm")
@@ -66,7 +66,8 @@ def fetch_series(out: Path, nbia: str | None, endpoint: str, films: int | None, 
     )
     failures = []
     bar = tqdm(total=size, initial=size - to_come, unit="B", unit_scale=True, disable=None)
-    with bar, closing(client.fetch(missing, server, out, working)) as fetched:
+    fetch = nbia_client.fetch if nbia else idc_client.fetch
+    with bar, closing(fetch(missing, server, out, working)) as fetched:
         for series, problem in fetched:
             bar.update(series.size)
             if problem:

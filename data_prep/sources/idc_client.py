@@ -10,7 +10,7 @@ import json
 import shlex
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from data_prep.core.errors import InputError
@@ -38,7 +38,7 @@ def list_series(collection: str) -> list[Series]:
     return sorted(Series(*row) for row in rows)
 
 
-def fetch(missing: list[Series], server: str, out: Path, working: Path) -> Iterator[tuple[Series, str]]:
+def fetch(missing: list[Series], server: str, out: Path, working: Path) -> Generator[tuple[Series, str], None, None]:
     """Make OUT/UID hold each series, and yield it with "" or with what is wrong about it.
 
     A folder appears when it holds as many files and bytes as the index says. `working` is a folder for temporary ones,
@@ -71,7 +71,7 @@ def _s5cmd(server: str, commands: Path) -> subprocess.Popen:
     options = ["--json", "--no-sign-request", "--endpoint-url", server]
     options += ["--numworkers", str(FILES_AT_ONCE), "--retry-count", str(ATTEMPTS)]
     try:
-        program = importlib.metadata.distribution("s5cmd").locate_file("s5cmd/bin/s5cmd")
+        program = str(importlib.metadata.distribution("s5cmd").locate_file("s5cmd/bin/s5cmd"))
     except importlib.metadata.PackageNotFoundError as error:
         raise _missing(error) from None
     return subprocess.Popen(

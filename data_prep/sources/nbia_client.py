@@ -15,7 +15,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -47,11 +47,16 @@ class Series(NamedTuple):
 def list_series(base: str, collection: str, path: Path) -> list[Series]:
     """Return a collection's series in order of UID; `path` is a new file for the server's answer.
 
-    The sizes come with the list: getSeriesSize would be thousands of slow calls more. Raises InputError when the answer
-    is no such list, and what download() raises.
+    The sizes come with the list: getSeriesSize would be thousands of slow calls more. Errors as read_list()'s and
+    download()'s.
     """
     url = f"{base}/getSeries"
     download(url, path, MOST_LISTED, Collection=collection, format="json")
+    return read_list(path, url)
+
+
+def read_list(path: Path, url: str) -> list[Series]:
+    """Return the series in a server's answer, in order of UID; InputError, naming its URL, when it is no such list."""
     try:
         found = {
             Series(one["SeriesInstanceUID"], str(one["PatientID"]), int(one["ImageCount"]), int(one["FileSize"]))
@@ -59,12 +64,12 @@ def list_series(base: str, collection: str, path: Path) -> list[Series]:
         }
         if not all(UID.fullmatch(series.uid) for series in found):  # it will name a folder
             raise ValueError("a SeriesInstanceUID that is none")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise InputError(f"{url}: not a list of series ({type(error).__name__}: {error}); try another --nbia") from None
     return sorted(found)
 
 
-def fetch(missing: list[Series], base: str, out: Path, working: Path) -> Iterator[tuple[Series, str]]:
+def fetch(missing: list[Series], base: str, out: Path, working: Path) -> Generator[tuple[Series, str], None, None]:
     """Make OUT/UID hold each series, and yield it with "" or with what the server has wrong about it.
 
     `working` is a folder for temporary ones, on the disk of `out`. Raises what download() raises, but for answers that

@@ -68,7 +68,7 @@ def ensure(
     wanted = {"patients": patients, "seed": seed, "resolution": resolution, "drawing": DRAWING}
     wanted = {name: value for name, value in wanted.items() if value is not None}
     if folder.exists():
-        there = _record(folder)
+        there = read_record(folder)
         if any(there.get(name) != value for name, value in wanted.items()):
             raise InputError(
                 f"{folder}: holds the set {_words(there)}, not {_words(wanted)}; "
@@ -109,7 +109,8 @@ def _film_type(path: Path) -> str:
         return ""  # the reader will list the case with what is wrong in it
 
 
-def _record(folder: Path) -> dict:
+def read_record(folder: Path) -> dict:
+    """Return the parameters of the set in a folder; InputError where it holds no whole one."""
     try:
         return read_json(folder / RECORD)
     except InputError:

@@ -108,13 +108,13 @@ def compare(labels: np.ndarray, first: np.ndarray, second: np.ndarray, patients:
     only_first, only_second = int((rights[0] & ~rights[1]).sum()), int((rights[1] & ~rights[0]).sum())
     values = [metrics.values(labels, probabilities) for probabilities in (first, second)]
     drawn = [metrics.resample(labels, probabilities, patients, DRAWS, SEED) for probabilities in (first, second)]
-    differences = (
-        _difference(*(each[name] for each in values), drawn[1][name] - drawn[0][name], patients)
+    accuracy, auc = (
+        _difference(values[0][name], values[1][name], drawn[1][name] - drawn[0][name], patients)
         for name in ("accuracy", "auc")
     )
     discordant = only_first + only_second
     mcnemar = float(binomtest(only_second, discordant).pvalue) if discordant else 1.0
-    return Comparison(*differences, only_first, only_second, mcnemar)
+    return Comparison(accuracy, auc, only_first, only_second, mcnemar)
 
 
 def aligned(reference: Predictions, other: Predictions, name: str) -> Predictions:

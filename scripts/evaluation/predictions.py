@@ -35,9 +35,12 @@ def read_predictions(path: Path) -> Predictions:
     found = [numbers(path, row, label=int, probability=float) for row in rows]
     if any(row["label"] not in (0, 1) or not 0 <= row["probability"] <= 1 for row in found):
         raise InputError(f"{path}: damaged: a label other than 0 and 1, or a probability outside 0 to 1")
-    text = (np.array([row[name] for row in rows]) for name in ("mass_id", "patient", "pathology"))
-    values = (np.array([row[name] for row in found]) for name in ("label", "probability"))
-    return Predictions(*text, *values, np.array([row.get("fold", "") for row in rows]))
+    masses, patients, pathologies = (
+        np.array([row[name] for row in rows]) for name in ("mass_id", "patient", "pathology")
+    )
+    labels, probabilities = (np.array([row[name] for row in found]) for name in ("label", "probability"))
+    folds = np.array([row.get("fold", "") for row in rows])
+    return Predictions(masses, patients, pathologies, labels, probabilities, folds)
 
 
 def predict_split(target: selection.EvaluationTarget, threshold: float = metrics.THRESHOLD) -> Iterator[dict]:

@@ -217,7 +217,7 @@ def _length(experiment: Experiment, database: Path, budget: dict) -> tuple[dict[
         return {"iterations": iterations}, batch, iterations * batch
     epochs = paper_results.TEST[experiment.net].epochs
     there = (database / manifest.JSON).is_file()
-    masses = manifest.read_json(database)["counts"]["train"]["records"] if there else 0
+    masses = manifest.read_json(database, whole=True)["counts"]["train"]["records"] if there else 0
     return {"epochs": epochs}, batch, epochs * masses
 
 
@@ -227,9 +227,9 @@ def _state(folder: Path, wanted: dict) -> str:
     if not content:
         return "new"
     for key, value in wanted.items():
-        if content[key] != value:
+        if content.get(key) != value:
             raise InputError(
-                f"{folder}: was trained with {key} {content[key]}, not {value}; rm -r it to train it again"
+                f"{folder}: was trained with {key} {content.get(key)}, not {value}; rm -r it to train it again"
             )
     return "trained" if content.get("iteration") == content["iterations"] else "begun"
 

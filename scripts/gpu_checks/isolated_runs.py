@@ -4,7 +4,6 @@ In all of it `gpu` is the number of a GPU, or None for the CPU.
 """
 
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.core.errors import one_line
+from data_prep.core.files import scratch_folder
 from data_prep.core.process_pool import run_in_fresh_process
 from scripts.benchmarks import compare_nets
 from scripts.benchmarks.job import RATE
@@ -32,16 +32,20 @@ class Failed(Exception):
 
 def on(gpu: int | None, function: Callable, *arguments):
     """Return a function's result from a fresh process in which Caffe computes on a GPU or the CPU; else Failed."""
-    with tempfile.NamedTemporaryFile("r", errors="replace") as log:
+    with scratch_folder() as folder:
+        log = folder / "log"
+        log.touch()
         try:
-            return run_in_fresh_process(function, *arguments, initializer=_begin, initargs=(gpu, log.name))
+            return run_in_fresh_process(function, *arguments, initializer=_begin, initargs=(gpu, log))
         except BrokenProcessPool:
-            raise Failed(last_words(log.read()) or "the process ended without any output") from None
+            raise Failed(
+                last_words(log.read_text(errors="replace")) or "the process ended without any output"
+            ) from None
         except Exception as error:  # any error belongs in the report
             raise Failed(f"{type(error).__name__}: {one_line(error)}") from None
 
 
-def _begin(gpu: int | None, log: str) -> None:
+def _begin(gpu: int | None, log: Path) -> None:
     """Send what the process and its libraries write to the log, and let Caffe compute on the GPU or the CPU."""
     with open(log, "ab") as file:
         for stream in (1, 2):

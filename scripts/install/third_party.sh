@@ -10,7 +10,10 @@ echo
 echo 'Written by `make licences`. BVLC Caffe itself: BSD 2-Clause (its LICENSE is in its wheel). Target `gpu` adds'
 echo "NVIDIA's CUDA, cuDNN and NCCL, under NVIDIA's own terms; target \`cpu\` what only tests use."
 echo
-"$root/.venv/bin/pip-licenses" --format=markdown --with-urls --ignore-packages breast-mass-caffe
+# what setup installs, and nothing else that a user may have put beside it; a page of a package's own, or none
+mapfile -t packages < <(sed -n 's/^\([a-z0-9._-]*\)==.*/\1/p' "$here/requirements.lock" | sort -u)
+"$root/.venv/bin/pip-licenses" --format=markdown --with-urls --packages caffe ljpeg "${packages[@]}" |
+    sed 's|https://[^ /]*/project/[^ ]*|UNKNOWN|'
 echo
 echo '| System package | Licences named in its copyright file |'
 echo '| --- | --- |'

@@ -45,6 +45,8 @@ def read_weights(path: Path):
         raise InputError(f"{path}: cut short, or no caffemodel; fetch it or train again") from None
     if not stored_layers(param):
         raise InputError(f"{path}: holds no layers; fetch it or train again")
+    if not all(isinstance(each.name, str) for each in (param, *stored_layers(param))):  # bytes: not UTF-8
+        raise InputError(f"{path}: damaged: the name of a layer is no text")
     for layer in stored_layers(param):
         if not all(map(is_full, layer.blobs)):
             raise InputError(f"{path}: damaged: layer {layer.name} has not as many values as its shape says")

@@ -9,6 +9,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from data_prep.core.errors import InputError
+from data_prep.core.files import LARGEST_TEXT, read_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 NETS = ("baseline", "alexnet", "googlenet")
@@ -37,10 +38,8 @@ def read_prototxt(path: Path, message: str = "NetParameter"):
     """Return a text file as this message of caffe.proto; InputError names the line that does not parse."""
     caffe_pb2 = import_caffe().proto.caffe_pb2
     try:
-        return text_format.Parse(path.read_text(), getattr(caffe_pb2, message)())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except text_format.ParseError as error:
+        return text_format.Parse(read_bytes(path, LARGEST_TEXT), getattr(caffe_pb2, message)())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}") from None
 
 

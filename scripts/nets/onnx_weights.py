@@ -69,7 +69,7 @@ def to_caffemodel(path: Path, net: str, name: str):
     other layers than the net.
     """
     caffe = import_caffe()
-    found = _read(path)
+    found = read_layers(path)
     deploy = read_prototxt(prototxt(net, "deploy"))
     kinds = {layer.name: layer.type for layer in deploy.layer}
     names = _in_order((x.name if x.type in WITH_WEIGHTS else None, x.bottom, x.top) for x in deploy.layer)
@@ -87,7 +87,7 @@ def to_caffemodel(path: Path, net: str, name: str):
     return param
 
 
-def _read(path: Path) -> list[list[np.ndarray]]:
+def read_layers(path: Path) -> list[list[np.ndarray]]:
     """Return each layer's weights and bias as Caffe has them, float32, in the order of the net."""
     try:
         graph = Model.FromString(path.read_bytes()).graph
@@ -139,4 +139,5 @@ def _in_order(nodes: Iterable[tuple[Hashable | None, Iterable[str], Iterable[str
         if layer is not None:
             found[layer] = None
         above |= dict.fromkeys(outputs, found)
-    return list(max(above.values(), key=len, default={}))
+    longest: dict = max(above.values(), key=len, default={})
+    return list(longest)

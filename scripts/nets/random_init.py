@@ -1,11 +1,11 @@
 """Nets with random weights, drawn by the fillers of their hand-written train_val.prototxt."""
 
-import tempfile
 from collections.abc import Iterable
 
 import numpy as np
 from google.protobuf import text_format
 
+from data_prep.core.files import scratch_folder
 from scripts.nets import batch_norm, definitions
 
 FILLED = ("Convolution", "InnerProduct")
@@ -19,13 +19,13 @@ def load_untrained(net: str, seed: int, batches: Iterable[np.ndarray]):
     normalises by the batch and fills the running statistics; a net without them leaves `batches` alone.
     """
     caffe = definitions.import_caffe()
-    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(text_format.MessageToString(deploy_with_fillers(net)))
-        file.flush()
+    with scratch_folder() as folder:
+        path = folder / "net.prototxt"
+        path.write_text(text_format.MessageToString(deploy_with_fillers(net)))
         caffe.set_random_seed(seed)
-        caffe_net = caffe.Net(file.name, caffe.TEST)
+        caffe_net = caffe.Net(str(path), caffe.TEST)
         if any(layer.type == "BatchNorm" for layer in caffe_net.layers):
-            learner = caffe.Net(file.name, caffe.TRAIN)
+            learner = caffe.Net(str(path), caffe.TRAIN)
             learner.share_with(caffe_net)
             batch_norm.reestimate_bn_statistics(learner, batches)
     return caffe_net

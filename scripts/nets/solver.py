@@ -1,11 +1,11 @@
 """Caffe's solvers of the nets' hand-written files, for benchmarks: without evaluation and snapshots."""
 
-import tempfile
 import time
 from pathlib import Path
 
 from google.protobuf import json_format, text_format
 
+from data_prep.core.files import scratch_folder
 from data_prep.database import lmdb_io
 from scripts.nets import definitions
 
@@ -70,10 +70,10 @@ def make_solver(net: str, train_val, base_lr: float | None = None):
     param.net_param.CopyFrom(train_val)
     if base_lr is not None:
         param.base_lr = base_lr
-    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(text_format.MessageToString(param))
-        file.flush()
-        return definitions.import_caffe().get_solver(file.name)
+    with scratch_folder() as folder:
+        path = folder / "solver.prototxt"
+        path.write_text(text_format.MessageToString(param))
+        return definitions.import_caffe().get_solver(str(path))
 
 
 def plain(message) -> dict:

@@ -1,6 +1,5 @@
 """The benchmarks' JSON files, one per part that is measured, and the page made from them."""
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
 from data_prep.core.files import write_text
-from data_prep.core.json_files import write_json
+from data_prep.core.json_files import read_json, write_json
 from scripts.reporting.page_templates import render
 
 
@@ -31,7 +30,7 @@ def measure(name: str, function: Callable[..., dict], arguments: tuple, out: Pat
 
 def measured(out: Path, parts: Iterable[str]) -> dict[str, dict]:
     """Return what the JSON files in `out` hold, by part, of those parts that were ever measured."""
-    return {name: json.loads((out / f"{name}.json").read_text()) for name in parts if (out / f"{name}.json").is_file()}
+    return {name: read_json(out / f"{name}.json") for name in parts if (out / f"{name}.json").is_file()}
 
 
 def write_page(out: Path, template: str, found: dict[str, dict], **more) -> str:

@@ -12,7 +12,7 @@ from scripts.evaluation import comparisons, evaluation_table, paper_results, run
 from scripts.evaluation.predictions import Predictions
 from scripts.nets import definitions
 from scripts.nets.caffemodel import SHA256, read_snapshot, sha256_of
-from scripts.reporting.finished_run import FinishedRun
+from scripts.reporting.finished_run import METRICS, FinishedRun
 from scripts.reporting.page_templates import render
 from scripts.reporting.report_page import copy_without_names, number_names
 
@@ -32,7 +32,7 @@ def publish(run: FinishedRun, out: Path, about: str) -> None:
     weights = run.folder / f"snapshot_iter_{settings['iterations']}.caffemodel"
     read_snapshot(weights)
     scores = {split: scores_of(run, split, weights) for split in SPLITS}
-    content = manifest.read_json(run.data)
+    content = manifest.read_json(run.data, whole=True)
     if content["digest"] != settings.get("data_digest", content["digest"]):
         raise InputError(f"{run.data}: was rebuilt since this training; build it as it was")
     with atomic_folder(out) as folder:
@@ -60,7 +60,7 @@ def publish(run: FinishedRun, out: Path, about: str) -> None:
 def scores_of(run: FinishedRun, split: str, weights: Path) -> dict:
     """Return metrics.json of a split; InputError unless it is of these weights."""
     path = run.folder / f"eval_{split}" / "metrics.json"
-    scores = read_json(path) if path.is_file() else {}
+    scores = read_json(path, METRICS) if path.is_file() else {}
     if scores.get("weights_sha256") != sha256_of(weights):
         made = f"python scripts/eval.py --weights {pasted(weights)} --split {split}"
         raise InputError(f"{path}: missing, or of other weights; make it with {made}")

@@ -17,6 +17,7 @@ from data_prep.core.json_files import write_json
 from data_prep.core.provenance import public
 from data_prep.core.tables import read_rows, write_csv
 from data_prep.database import build_summary, manifest
+from data_prep.database.split import SPLITS
 from scripts.evaluation import curves, evaluation_table, metrics, paper_results, plots, predictions, run_files
 from scripts.evaluation.predictions import Predictions
 from scripts.reporting import finished_run, gallery, summary_text, svg_charts
@@ -29,7 +30,7 @@ CLEAR = 4  # ROC curves that can be told apart: of more, only each net's first i
 
 def examples(out: Path, of: FinishedRun) -> tuple[str, Path]:
     """Draw some validation masses of a run's data as the paper's Fig 1; return the figure's caption and path."""
-    content, path = manifest.read_json(of.data), out / "examples.png"
+    content, path = manifest.read_json(of.data, whole=True), out / "examples.png"
     masses = contact_sheet.read(of.data, content, contact_sheet.FIG1_MASSES, seed=1, splits=("val",))["val"]
     contact_sheet.save(contact_sheet.fig1(masses, content), path)
     return "Masses of the validation set, benign left and malignant right, as the nets see them.", path
@@ -111,7 +112,7 @@ def copy_without_names(source: Path, path: Path, called: dict[str, str]) -> None
 def describe(runs: Sequence[FinishedRun], called: dict[str, str]) -> dict:
     """Return what both templates show of the runs."""
     sheets: dict[str, str] = {}  # a name for each data URI
-    databases = {str(each.data): manifest.read_json(each.data) for each in runs}
+    databases = {str(each.data): manifest.read_json(each.data, whole=True) for each in runs}
     return {
         "synthetic": summary_text.is_synthetic(runs),
         "answer": summary_text.answer(runs),
@@ -175,7 +176,7 @@ def count_table(content: dict) -> list[tuple[str, list[int], str]]:
     """Return rows of counts by split, their sum, and the paper's figure as text ("" where it gives none)."""
     rows = []
     for name in build_summary.ROWS:
-        values = [content["counts"][split][name] for split in content["counts"]]
+        values = [content["counts"][split][name] for split in SPLITS]
         paper = f"{build_summary.PAPER[name]:,}" if name in build_summary.PAPER else ""
         rows.append((name, [*values, sum(values)], paper))
     return rows

@@ -14,7 +14,6 @@ large whatever a weight's size, and harm a large one less (results/starts). Mean
 """
 
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -24,7 +23,7 @@ from google.protobuf import text_format
 
 from data_prep.core import provenance
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write
+from data_prep.core.files import atomic_write, scratch_folder
 from data_prep.core.json_files import write_json
 from data_prep.database import lmdb_io
 from scripts.evaluation import run_files
@@ -105,8 +104,8 @@ def recalibrate(train_val, weights: Path, data: Path):
     """
     caffe = definitions.import_caffe()
     mean = np.array(definitions.data_layer(train_val, "TRAIN").transform_param.mean_value, np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        prototxt, whole = Path(folder) / "net.prototxt", Path(folder) / "net.caffemodel"
+    with scratch_folder() as folder:
+        prototxt, whole = folder / "net.prototxt", folder / "net.caffemodel"
         prototxt.write_text(text_format.MessageToString(without_data(train_val)))
         net = caffe.Net(str(prototxt), str(weights), caffe.TRAIN)
         rescale(net, LAST[train_val.name])

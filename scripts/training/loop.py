@@ -184,7 +184,7 @@ def evaluate(solver, settings: Settings, progress: Progress) -> dict:
 
 
 def replay_data(solver, settings: Settings, iterations: int, stop: list[int]) -> None:
-    """Run the data layer alone as often as it ran before the snapshot.
+    """Run the data layers alone as often as they ran before the snapshot.
 
     Caffe saves neither the place in the LMDB nor the state of the generator that draws mirroring and crops. That
     generator is seeded (from random_seed) when the layer is made, and nothing else draws from it: as many batches
@@ -192,9 +192,10 @@ def replay_data(solver, settings: Settings, iterations: int, stop: list[int]) ->
     """
     caffe = definitions.import_caffe()
     passes = iterations * settings.parts // caffe.solver_count()
-    *_, last = (name for name, layer in solver.net.layer_dict.items() if layer.type == "Data")
+    layers = [name for name, layer in solver.net.layer_dict.items() if layer.type == "Data"]
     quiet = True if caffe.solver_rank() else None  # None: quiet where there is no terminal
     for _ in tqdm(range(passes), desc="reading up to there", unit="batch", disable=quiet):
         if stop:
             return
-        solver.net.forward(end=last)
+        for name in layers:  # not what lies between them: batch norms would take statistics
+            solver.net.forward(start=name, end=name)

@@ -108,7 +108,7 @@ def _live(rank: int, gpus: list[int | None], work: Callable[[], None]) -> None:
         caffe.set_multiprocess(True)
         status = errors.run(work)
     except SystemExit as stop:
-        status = stop.code
+        status = int(stop.code or 0)
     except Exception:
         traceback.print_exc()
     sys.stdout.flush()

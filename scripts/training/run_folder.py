@@ -17,7 +17,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import atomic_write, write_text
+from data_prep.core.files import LARGEST_TEXT, atomic_write, read_bytes, write_text
 from data_prep.core.json_files import parse_record, read_json, write_json
 from data_prep.core.provenance import hardware, made_by
 from scripts.evaluation import run_files
@@ -150,8 +150,8 @@ def trim_log(folder: Path, iteration: int) -> None:
     path = folder / run_files.LOG
     kept = []
     if path.is_file():
-        with path.open(newline="") as file:
-            kept = [row for row in csv.reader(file) if _is_row(row) and int(row[0]) <= iteration]
+        rows = (line.split(",") for line in read_bytes(path, LARGEST_TEXT).decode(errors="replace").splitlines())
+        kept = [row for row in rows if _is_row(row) and int(row[0]) <= iteration]
     with atomic_write(path) as working, working.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([run_files.COLUMNS, *kept])
 
@@ -167,7 +167,7 @@ def add_row(folder: Path, row: dict) -> None:
 
 
 def _is_row(row: list[str]) -> bool:
-    return len(row) == len(run_files.COLUMNS) and row[0].isdecimal()
+    return len(row) == len(run_files.COLUMNS) and row[0].isdecimal() and len(row[0]) <= 10  # the most iterations
 
 
 def describe(gpu: str | None) -> dict:

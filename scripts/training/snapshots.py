@@ -8,6 +8,7 @@
 A process can be killed at any moment, so a snapshot counts only when all three files are whole. The JSON comes last.
 """
 
+import os
 import shutil
 import sys
 from dataclasses import asdict, dataclass
@@ -16,11 +17,12 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from data_prep.core.errors import InputError
-from data_prep.core.files import read_bytes
+from data_prep.core.files import atomic_write, read_bytes
 from data_prep.core.json_files import parse_record, read_json, write_json
+from data_prep.core.provenance import public
 from scripts.nets import definitions
 from scripts.nets.caffemodel import MOST_BYTES, SHA256, is_full, read_weights, sha256_of, stored_layers, stored_shape
-from scripts.training.run_folder import SOLVER
+from scripts.training.run_folder import SOLVER, TRAIN_VAL
 
 STATE_SHA256 = "solverstate_sha256"
 ENDINGS = (".caffemodel", ".json", ".solverstate")
@@ -89,7 +91,7 @@ def check_state(folder: Path, iteration: int) -> None:
     shapes = [stored_shape(blob) for blob in blobs] * moments(folder)
     if (
         state.iter != iteration
-        or Path(state.learned_net).name != weights.name
+        or Path(str(state.learned_net)).name != weights.name  # bytes where it is not UTF-8
         or [stored_shape(blob) for blob in state.history] != shapes
         or not all(map(is_full, state.history))
     ):
@@ -125,6 +127,7 @@ def save(solver, folder: Path, progress: Progress) -> None:
     Raises InputError when the disk is too full for it, or it is not whole; the older ones are then still there.
     """
     check_space(solver, folder, 1)
+    reserve(file_of(folder, solver.iter, ".solverstate"), size_of(solver, folder))
     extra = file_of(folder, solver.iter, ".json")
     extra.unlink(missing_ok=True)
     solver.snapshot()
@@ -132,10 +135,35 @@ def save(solver, folder: Path, progress: Progress) -> None:
         check_state(folder, solver.iter)
     except InputError as error:
         raise InputError(f"{error}: not whole; free some space, then go on with --resume") from None
+    hide_folders(file_of(folder, solver.iter, ".caffemodel"), folder)
     sums = [sha256_of(file_of(folder, solver.iter, ending)) for ending in (".caffemodel", ".solverstate")]
     write_json(extra, asdict(progress) | dict(zip((SHA256, STATE_SHA256), sums, strict=True)))
     for old in [number for number in iterations(folder) if number < solver.iter][1:]:
         remove(folder, old)
+
+
+def hide_folders(weights: Path, folder: Path) -> None:
+    """Let a caffemodel, which is given away, tell no folder above the database that the run's net was trained on.
+
+    Caffe writes a net's paths into its snapshots, and reads them nowhere.
+    """
+    if not _hide_folders(definitions.read_prototxt(folder / TRAIN_VAL)):
+        return
+    param = read_weights(weights)
+    _hide_folders(param)
+    with atomic_write(weights) as working:
+        working.write_bytes(param.SerializeToString())
+
+
+def _hide_folders(param) -> bool:
+    """Replace the paths in a NetParameter by public() ones; return whether any differs."""
+    found = False
+    for layer in param.layer:
+        for message, field in ((layer.data_param, "source"), (layer.transform_param, "mean_file")):
+            if message.HasField(field) and (told := public(getattr(message, field))) != getattr(message, field):
+                setattr(message, field, told)
+                found = True
+    return found
 
 
 def keep_weights(folder: Path) -> None:
@@ -165,10 +193,30 @@ def remove_after(folder: Path, iteration: int) -> None:
 
 def check_space(solver, folder: Path, snapshots: int) -> None:
     """Raise InputError when the disk would not hold so many snapshots more."""
-    parameters = sum(blob.count for blobs in solver.net.params.values() for blob in blobs)
-    needed, free = snapshots * 4 * parameters * (1 + moments(folder)), shutil.disk_usage(folder).free
+    needed, free = snapshots * size_of(solver, folder), shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
             f"{folder}: {snapshots} snapshot(s) take {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
             "free some space, then go on with --resume"
         )
+
+
+def size_of(solver, folder: Path) -> int:
+    """Return how many bytes a snapshot takes."""
+    parameters = sum(blob.count for blobs in solver.net.params.values() for blob in blobs)
+    return 4 * parameters * (1 + moments(folder))
+
+
+def reserve(path: Path, size: int) -> None:
+    """Raise InputError unless so many bytes can be written to `path`, where Caffe, which would abort, writes next.
+
+    A quota is met here, of which the disk's free space says nothing.
+    """
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: no room for its {size / 1e9:.2f} GB ({error.strerror}); free some, then go on with --resume"
+        ) from None

@@ -104,6 +104,15 @@ def test_a_codec_that_never_ends_is_ended(film, tmp_path, monkeypatch):
         ljpeg.decode(film[0])
 
 
+def test_a_codec_that_does_not_run_here_does_not_blame_the_film(film, tmp_path, monkeypatch):
+    program = tmp_path / "codec"
+    program.write_bytes(b"\x7fELF of another machine")
+    program.chmod(0o755)
+    monkeypatch.setattr(ljpeg, "codec", lambda: program)
+    with pytest.raises(InputError, match="codec: does not run here"):
+        ljpeg.decode(film[0])
+
+
 def test_random_picture_data_under_a_sound_header_is_an_error(film):
     path, _ = film
     whole = path.read_bytes()

@@ -3,6 +3,10 @@
 import hashlib
 import re
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -32,6 +36,9 @@ class Server(ThreadingHTTPServer):
         self.cuts = []  # bytes after which the next answers break off
         self.content, self.onnx = CONTENT, None
         self.asked = []
+        self.endless = False
+        self.go = threading.Event()  # answers wait for it
+        self.go.set()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -42,6 +49,14 @@ class Handler(BaseHTTPRequestHandler):
         content = server.onnx if self.path.endswith(".onnx") else server.content
         if content is None:
             self.send_error(404)
+            return
+        server.go.wait()
+        if server.endless:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(content)
             return
         start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1]) if self.headers["Range"] else 0
         if not server.ranges:
@@ -137,6 +152,28 @@ def test_stale_part_longer_than_the_file_is_removed(server, folder):
     with pytest.raises(InputError, match="not the published file, removed"):
         fetch(folder)
     assert there(folder) == {}
+
+
+def test_an_answer_without_an_end_is_ended_where_it_is_longer_than_any_of_the_files(server, folder, monkeypatch):
+    server.endless = True
+    monkeypatch.setattr(imagenet_weights, "MOST_BYTES", 2 * len(CONTENT))
+    with pytest.raises(InputError, match="sends more than 10,240,000 bytes, so not what is wanted; removed"):
+        fetch(folder)
+    assert there(folder) == {}
+
+
+def test_of_two_begun_together_one_fetches_and_the_other_leaves_its_download_alone(server, folder):
+    server.go.clear()
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(fetch, folder)
+        while not server.asked:
+            time.sleep(0.01)
+        with pytest.raises(InputError, match="another process is writing there; wait for it to end"):
+            fetch(folder)
+        server.go.set()
+        assert first.result() == "SHA1 as published"
+    assert there(folder) == WHOLE
+    assert server.asked == [None]
 
 
 @pytest.mark.parametrize("content", [b"mine", b""])

@@ -306,6 +306,8 @@ def test_alexnet_stops_goes_on_and_its_file_fills_every_convolution(root, capsys
     assert status == 0, err
     assert "going on after iteration 1 of 9" in out
     assert weights_of(made) == weights_of(whole)
+    last = [path.with_suffix(".run") / "snapshot_iter_9.caffemodel" for path in (made, whole)]
+    assert weights_of(last[0]) == weights_of(last[1])  # the batch norms' running statistics too
     content = json.loads(made.with_suffix(".json").read_text())
     assert content["sha256"] == hashlib.sha256(made.read_bytes()).hexdigest()
     assert content["data_digest"] == distillation_set.read_content(root / "data" / "views")["digest"]

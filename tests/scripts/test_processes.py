@@ -15,15 +15,16 @@ from tests.helpers.databases import ROOT
 
 FRESH = "import time\nfrom data_prep.core.process_pool import run_in_fresh_process as run\nrun(time.sleep, 600)"
 STEP = "from scripts.experiments.command_runner import python\npython('-c', 'import time; time.sleep(600)')"
+CODEC = "from data_prep.formats import ljpeg\nljpeg.codec = lambda: '/bin/sleep'\nljpeg._run_codec(['600'], '.')"
 LOGGED = STEP[:-1] + ", log=__import__('pathlib').Path('log'))"
 
 
-@pytest.mark.parametrize("code", [FRESH, STEP, LOGGED], ids=["fresh process", "step", "logged step"])
+@pytest.mark.parametrize("code", [FRESH, STEP, LOGGED, CODEC], ids=["fresh process", "step", "logged step", "codec"])
 def test_no_process_outlives_the_one_that_began_it(tmp_path, code):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, start_new_session=True)
     deadline = time.monotonic() + 60
-    while not any("-c" in child.cmdline() for child in psutil.Process(process.pid).children(recursive=True)):
+    while not any({"-c", "600"} & {*child.cmdline()} for child in psutil.Process(process.pid).children(recursive=True)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     time.sleep(1)  # so that the child is under way

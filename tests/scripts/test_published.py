@@ -12,7 +12,9 @@ from data_prep.core.errors import run
 from data_prep.core.files import pasted
 from data_prep.database import manifest
 from scripts import report
+from scripts.nets import caffemodel
 from tests.helpers import databases, finished_runs
+from tests.scripts.test_run_damage import start
 
 PLANTED = re.compile(rb"LEFT_CC|LEFT_MLO|\b[TVE]\d{1,2}\b|anna_meier")
 
@@ -60,6 +62,24 @@ def test_a_database_built_by_absolute_paths_tells_no_folder_above_its_set(tmp_pa
     rows = manifest.read_csv(data)
     assert rows["P01.P01.1"]["film"] == "P01.png"
     assert rows["P00.P00.1"]["reason"].startswith("unreadable film: P00.png: ")
+
+
+@pytest.mark.slow
+def test_a_snapshot_tells_no_folder_above_its_database_and_is_resumed(tmp_path):
+    """Caffe writes the paths of the net's data layers into its weights."""
+    data = databases.write_counts(tmp_path / "anna_meier" / "lmdb", train=4, val=2)
+    (tmp_path / "here").mkdir()
+    kill = "import os; from scripts.training import run_folder; add = run_folder.add_row\n"
+    kill += (
+        "run_folder.add_row = lambda folder, row: add(folder, row) or row['iteration'] < 2 or os.kill(os.getpid(), 9)\n"
+    )
+    options = ("--net", "baseline", "--batch", "2", "--iterations", "3", "--data", data)
+    start(tmp_path / "here", *map(str, options), code=kill)
+    done = start(tmp_path / "here", "--net", "baseline", "--resume")
+    assert "going on after iteration 1 of 3" in done.stdout and done.returncode == 0, done.stderr
+    last = tmp_path / "here" / "runs" / "baseline" / "snapshot_iter_3.caffemodel"
+    assert b"anna_meier" not in last.read_bytes()
+    assert caffemodel.check_sum(last) and caffemodel.read_snapshot(last).layer
 
 
 @pytest.mark.parametrize(

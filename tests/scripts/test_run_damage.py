@@ -17,6 +17,7 @@ from scripts import classify, gallery, saliency, saliency_share, train
 from scripts import eval as evaluation
 from scripts.nets import caffemodel, definitions
 from scripts.training import run_folder, snapshots
+from tests.data_prep.test_build_faults import on_small_disk
 from tests.helpers import databases, random_nets
 from tests.scripts.test_train import SAVING
 
@@ -39,10 +40,10 @@ def whole(tmp_path_factory) -> Path:
     return root
 
 
-def start(root: Path, *options: str, code: str = "") -> subprocess.CompletedProcess:
+def start(root: Path, *options: str, code: str = "", prefix: list[str] = ()) -> subprocess.CompletedProcess:
     """Run train.py with a snapshot after every evaluation, after some other code."""
     environment = os.environ | {"PYTHONPATH": str(definitions.ROOT)}
-    command = [sys.executable, "-c", code + SAVING, *options]
+    command = [*prefix, sys.executable, "-c", code + SAVING, *options]
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -200,6 +201,24 @@ def test_a_disk_too_full_for_the_next_snapshot_is_one_line(root, fails, monkeypa
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=int(0.9 * size)))
     assert "1 snapshot(s) take" in fails(train, *RESUME)
     assert "3 snapshot(s) take" in fails(train, *BEGIN, "--out", "runs/new")
+
+
+FULL = (
+    "import shutil; usage = shutil.disk_usage; shutil.disk_usage = lambda path: usage(path)._replace(free=10**12); "
+    "import os; filler = os.open('runs/filler', os.O_CREAT | os.O_WRONLY); os.posix_fallocate(filler, 0, 3 << 20); "
+)
+
+
+@pytest.mark.slow
+def test_a_disk_or_quota_that_is_fuller_than_it_says_is_one_line(root):
+    """Caffe aborts where it cannot write a snapshot: the room is taken before."""
+    shutil.rmtree(root / "runs")
+    (root / "runs").mkdir()
+    prefix = on_small_disk(root / "runs", 4 << 10)
+    done = start(root, *BEGIN, code=FULL, prefix=prefix)
+    assert done.returncode == 2, done.stderr
+    assert "no room for its 0.08 GB" in done.stderr and "No space left on device" in done.stderr
+    assert "*** Check failure stack trace" not in done.stderr and "Traceback" not in done.stderr
 
 
 # ---- the run's folder
