@@ -336,6 +336,53 @@ def test_figures_of_a_run_are_those_that_eval_wrote(tmp_path, monkeypatch):
     assert {name.lower(): int(row[name]) for name in ("TP", "FP", "FN", "TN")} == scores["counts"]
 
 
+def test_a_cross_validation_is_judged_on_all_masses_and_on_each_fold(tmp_path):
+    several = {}
+    for name, skill in (("baseline", 0.5), ("alexnet", 3)):
+        run = finished(tmp_path / "runs", name, skill=skill)
+        for split in ("val", "test"):  # as pooling.py writes them, three folds
+            path = run.folder / f"eval_{split}" / "predictions.csv"
+            with path.open(newline="") as file:
+                rows = [row | {"fold": 1 + int(row["patient"][len(split) :]) % 3} for row in csv.DictReader(file)]
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, (*predictions.FIELDS, "fold"))
+                writer.writeheader()
+                writer.writerows(rows)
+        several[name] = [run]
+    tables = paper_tables.write(tmp_path, several, EXPERIMENTS, "folds", "cbis")
+    assert [table.name for table in tables] == [*NAMES[:-1], "folds", "claims"]
+    val, test = (several["alexnet"][0].predictions(split) for split in ("val", "test"))
+    of_fold = {fold: test.folds == fold for fold in "123"}
+
+    rows = [row for row in rows_of(tmp_path, "folds") if row["Model"].startswith("AlexNet (Aug - Large Context)")]
+    auc = [roc_auc_score(test.labels[here], test.probabilities[here]) for here in of_fold.values()]
+    assert [float(row["AUC"]) for row in rows[:3]] == pytest.approx(auc)
+    assert float(rows[3]["AUC"]) == pytest.approx(roc_auc_score(test.labels, test.probabilities))
+    assert figure(rows[4], "AUC") == pytest.approx([np.mean(auc), min(auc), max(auc)])
+
+    claimed = rows_of(tmp_path, "claims")[:4]
+    assert [row["Split"] for row in claimed] == ["out-of-fold", "fold 1", "fold 2", "fold 3"]
+    first = several["baseline"][0].predictions("test")
+    for row, here in zip(claimed, [slice(None), *of_fold.values()], strict=True):
+        aucs = [roc_auc_score(each.labels[here], each.probabilities[here]) for each in (first, test)]
+        assert float(row["AUC, second - first"]) == pytest.approx(aucs[1] - aucs[0])
+    assert [row["The paper's accuracy, second - first"] for row in claimed] == ["0.286", "", "", ""]
+
+    operating = [row for row in rows_of(tmp_path, "operating") if row["Threshold from"] == "validation"][2:]
+    for row in operating:  # AlexNet's, at each fold's own threshold
+        called = np.zeros(len(test.labels), bool)
+        for fold, here in of_fold.items():
+            malignant = np.sort(val.probabilities[(val.folds == fold) & (val.labels == 1)])[::-1]
+            enough = int(np.ceil(float(row["Wanted recall"]) * len(malignant) - 1e-9))
+            called[here] = test.probabilities[here] >= malignant[enough - 1]
+        assert row["Threshold"] == "each fold's own"
+        assert float(row["Recall"]) == recall_score(test.labels, called)
+        assert float(row["Precision"]) == precision_score(test.labels, called)
+    assert "Out-of-fold accuracy" in rows_of(tmp_path, "table1")[0]
+    about = (tmp_path / "claims.md").read_text()
+    assert "5-fold cross-validation by patient" in about and "Validation" not in (tmp_path / "extra.md").read_text()
+
+
 def test_figures_become_three_columns_in_csv_and_one_text_in_markdown():
     rows = [
         ("a", Estimate(0.5, 0.25, 0.75, 9), 1234),
