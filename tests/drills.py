@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.core import provenance
+from data_prep.core.errors import InputError
 from data_prep.core.files import write_text
 from data_prep.database import lmdb_io
 from data_prep.formats import ljpeg
@@ -267,7 +268,8 @@ def content(folder: Path) -> dict[str, bytes]:
     found = {}
     for path in folder.rglob("*"):
         if path.name == "data.mdb":
-            found[str(path.relative_to(folder))] = b"".join(chain.from_iterable(lmdb_io.items(path.parent)))
+            with suppress(InputError):  # of a damaged one
+                found[str(path.relative_to(folder))] = b"".join(chain.from_iterable(lmdb_io.items(path.parent)))
         elif not path.is_dir():
             found[str(path.relative_to(folder))] = path.read_bytes() if path.is_file() else b""
     return found
