@@ -18,9 +18,8 @@ few = settings(derandomize=True, deadline=None, database=None, max_examples=40, 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of damaged values, by the hundred
 
 
-@pytest.mark.parametrize("side", [30_000, 40_000])
-def test_a_photograph_that_claims_a_billion_pixels_is_an_error(tmp_path, side):
-    (tmp_path / "huge.png").write_bytes(b"P5 %d %d 255\n" % (side, side) + bytes(1000))
+def test_a_photograph_that_claims_a_billion_pixels_is_an_error(tmp_path):
+    (tmp_path / "huge.png").write_bytes(b"P5 40000 40000 255\n" + bytes(1000))
     with pytest.raises(InputError, match=r"huge\.png"):
         views.read_photographs(tmp_path)
 

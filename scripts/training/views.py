@@ -32,7 +32,7 @@ def read_photographs(folder: Path) -> list[np.ndarray]:
         raise InputError(f"{folder}: holds no photographs ({', '.join(ENDINGS)}); give --images another folder")
     photographs = []
     for path in tqdm(paths, desc="photographs", unit="file", disable=None):
-        with blaming(path), limited():
+        with limited(), blaming(path):
             photograph = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if photograph is None:
             raise InputError(f"{path}: cannot be read as an image; remove it from the folder")
