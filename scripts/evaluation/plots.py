@@ -3,6 +3,7 @@
 The paper's operating point is drawn for orientation and marked as other data.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ BLUE, ORANGE, GREY = "#0b5394", "#d35400", "#8a8a8a"
 SQUARE = "#39c5ff"  # of a mass's context: visible on black and on white tissue, as OUTLINE is
 TINY = 1e-30  # keeps the scale of an all-zero map valid
 BRIGHTEST = 99.5  # percentile of a map shown as white: its largest values would leave the rest black
+VERDICT_WIDTH = 58  # characters beneath a crop
 LARGEST_FILM = 1000  # pixels of a film's longer side in a picture
 
 
@@ -137,7 +139,7 @@ def classified(heading: str, film: np.ndarray, size: tuple[int, int], masses: Se
         _panel(crop, mass.crop, mass.outline_seen, vmin=0, vmax=255)
         _panel(heat, mass.heat, mass.outline_seen, vmin=0, vmax=_white(mass.heat))
         whole.set_xlabel(mass.name, fontsize=9)
-        crop.set_xlabel(mass.verdict, fontsize=9)
+        crop.set_xlabel(textwrap.fill(mass.verdict, VERDICT_WIDTH), fontsize=9)
         heat.set_xlabel(f"saliency of the {mass.of_class} score", fontsize=9)
     figure.suptitle(heading, fontsize=10)
     return figure

@@ -145,12 +145,11 @@ def doubts(target: EvaluationTarget) -> list[str]:
     """Return why these weights may look better on this data than they are: patients seen in training."""
     if target.split == "train":
         return []
-    if target.run.get("data_digest") == target.manifest["digest"]:
+    if target.run.get("data_digest") == target.manifest["digest"]:  # the very database, wherever it lies
         return []
     if not (target.trained_on / manifest.CSV).is_file():
-        return [
-            f"{target.trained_on} has no {manifest.CSV}, so which patients these weights were trained on is unknown"
-        ]
+        without = f"{target.trained_on} is gone, or holds no {manifest.CSV}"
+        return [f"{without}, so which patients these weights were trained on is unknown"]
     digest = manifest.read_json(target.trained_on)["digest"]
     if target.run.get("data_digest", digest) != digest:
         return [f"{target.trained_on} was rebuilt after this training, so its patients may have been trained on"]

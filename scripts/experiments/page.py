@@ -47,6 +47,7 @@ def figure1(out: Path, data: Data) -> tuple[str, Path]:
     python("data_prep/preview.py", folder, "--out", out / "preview.png")
     path = out / "fig1.png"
     (out / "preview_fig1.png").replace(path)
+    (out / "preview.png").unlink()  # of its two pictures the one that no page shows
     return "Fig 1: benign (left) and malignant (right) masses of the data.", path
 
 
