@@ -69,6 +69,8 @@ def main() -> None:
             run_folder.create(folder, settings, provenance, *own)
         if done < settings.iterations:
             loop.train(loop.Training(folder, settings, provenance, command(), done, progress))
+        else:
+            snapshots.remove_older(folder, done)  # killed before the last one's save did
         distillation.finish(folder, settings, out)
     print(f"{out}: finished; next: python scripts/train.py --net {args.net} --weights {pasted(out)}")
 

@@ -69,6 +69,8 @@ def main() -> None:
                 loop.train(training)
             else:
                 multi_gpu.train(gpus, training)
+        else:
+            snapshots.remove_older(folder, done)  # killed before the last one's save did
     weights = snapshots.file_of(folder, settings.iterations, ".caffemodel")
     print(f"{weights}: finished; next: python scripts/eval.py --weights {pasted(weights)}")
 
