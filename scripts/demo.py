@@ -24,7 +24,7 @@ from data_prep.core.files import make_empty
 from scripts.experiments import plan
 from scripts.experiments.command_runner import python
 
-FILMS = ("--masses", 3, "--resolution", 200)  # as many masses as fit without crowding; a crop has 227 pixels anyway
+FILMS = ("--masses", 2, "--resolution", 200)  # one of each class: whole patients can then be split into balanced sets
 TEST_SHARE = 0.25
 ITERATIONS = {"baseline": 260, "alexnet": 110, "googlenet": 150}
 BATCH = {"baseline": 32, "alexnet": 32, "googlenet": 16}
@@ -64,7 +64,7 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patients", type=positive, default=160, help="synthetic patients (default: 160)")
+    parser.add_argument("--patients", type=positive, default=180, help="synthetic patients (default: 180)")
     parser.add_argument("--iterations", type=positive, help="of each net (default: 110 to 260)")
     parser.add_argument("--seed", type=natural, default=1, help="of films, split and trainings (default: 1)")
     parser.add_argument("--work", type=Path, default=Path("."), help="where data/ and runs/ are (default: here)")
