@@ -16,6 +16,7 @@ from pathlib import Path
 from data_prep.auditing import checks
 from data_prep.auditing.checks import Check
 from data_prep.core.errors import InputError, run
+from data_prep.core.files import pasted
 from data_prep.database import manifest
 
 SHOWN = 10  # offenders of a check
@@ -33,7 +34,7 @@ def main() -> None:
     if failed:
         print(f"checks that FAILED: {failed}")
         sys.exit(1)
-    print("all checks passed")
+    print(f"all checks passed; next: python scripts/train.py --net baseline --data {pasted(folders[0])}")
 
 
 def parse_args() -> argparse.Namespace:

@@ -24,7 +24,7 @@ from data_prep.core.errors import InputError, natural, run
 from data_prep.core.files import atomic_folder, check_absent, pasted
 from data_prep.core.process_pool import worker_pool
 from data_prep.database import build_summary, context_crops, manifest
-from data_prep.database.split import parse_fold
+from data_prep.database.split import SHARE, parse_fold
 from data_prep.sources import csv_boxes
 from data_prep.sources.registry import DEFAULT_ROOT, READERS, default_source
 from data_prep.synthesis import ddsm_set
@@ -41,7 +41,8 @@ def main() -> None:
         ddsm_set.ensure(root)
     check_absent(args.out)
     recipe = context_crops.Recipe(args.context, *((0, 0) if args.no_aug else (ROTATIONS, CROPS)), args.seed)
-    which = (args.split, args.official_split, args.workers, args.fold)
+    about = {name: text for name in ("name", "credit") if (text := getattr(args, name))}
+    which = (args.split, args.official_split, args.test_share, args.workers, args.fold, about)
     options = Options(source, root, recipe, args.callback_only, *which)
     with worker_pool(args.workers) as pool:
         masses = read_masses(options, pool)
@@ -69,9 +70,21 @@ def parse_args() -> argparse.Namespace:
         "--official-split", action="store_true", help="CBIS-DDSM's own test set; val out of its training"
     )
     which.add_argument("--fold", type=parse_fold, metavar="K/N", help="test on the K-th of N parts of the patients")
+    which.add_argument(
+        "--test-share", type=_share, default=SHARE, help="the test set's part of the masses (default: the paper's 0.1)"
+    )
+    parser.add_argument("--name", help="the set's name, for pages and figures (default: that of --source)")
+    parser.add_argument("--credit", help="whom to thank or cite for the set, for the pages")
     parser.add_argument("--seed", type=natural, default=1, help="of split, augmentation and order (default: 1)")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: cores)")
     return parser.parse_args()
+
+
+def _share(text: str) -> float:
+    """Parse a part of the masses for testing; validation's and the training set's must remain."""
+    if not 0 < float(text) < 1 - 2 * SHARE:
+        raise ValueError
+    return float(text)
 
 
 def choose_source(source: str | None, root: Path | None) -> tuple[str, Path]:

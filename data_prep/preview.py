@@ -14,6 +14,7 @@ from pathlib import Path
 
 from data_prep.auditing.contact_sheet import contact_sheet, fig1, read, save
 from data_prep.core.errors import run
+from data_prep.core.files import pasted
 from data_prep.database import manifest
 
 
@@ -24,6 +25,7 @@ def main() -> None:
     samples = read(args.folder, content, args.columns, args.seed)
     save(contact_sheet(samples, content, args.columns), out)
     save(fig1([*samples["val"], *samples["test"]], content), out.with_name(f"{out.stem}_fig1.png"))
+    print(f"next: python data_prep/audit.py {pasted(args.folder)}")
 
 
 def parse_args() -> argparse.Namespace:

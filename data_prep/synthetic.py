@@ -3,6 +3,7 @@
     python data_prep/synthetic.py                                    # data/synthetic: 120 patients, 0.5 GB, two minutes
     python data_prep/synthetic.py --out data/synthetic_full --resolution 43.5     # as fine as DDSM's films
     python data_prep/synthetic.py --out data/other --patients 300 --seed 2
+    python data_prep/synthetic.py --out data/many --resolution 200 --masses 3     # many masses on few small films
 
 For a machine without DDSM, and for tests. Every case has the CC and the MLO film of one breast, most with one mass seen
 in both. All four scanner calibrations of DDSM occur. The pictures come from random numbers alone (breast_phantom.py,
@@ -28,9 +29,12 @@ def main() -> None:
     parser.add_argument(
         "--resolution", type=float, default=DEFAULTS["resolution"], help="microns per pixel (default: 100)"
     )
+    parser.add_argument(
+        "--masses", type=int, default=DEFAULTS["masses"], help="of a patient, nearly always (default: 1; at most 4)"
+    )
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: cores)")
     args = parser.parse_args()
-    made = ensure(args.out, args.patients, args.seed, args.resolution, args.workers)
+    made = ensure(args.out, args.patients, args.seed, args.resolution, args.workers, args.masses)
     print(
         f"{args.out}: {args.patients} patients, {'finished' if made else 'already there'}; "
         f"next: python data_prep/build_lmdb.py --source synthetic --root {pasted(args.out)}"

@@ -1,5 +1,6 @@
 """Classify the marked masses of a film with a trained net, and show which pixels its answer is sensitive to.
 
+    python scripts/classify.py --example                             # draws a synthetic film, and classifies its mass
     python scripts/classify.py film.png --box 410,622,180,150        # x, y, width, height in the image's pixels
     python scripts/classify.py film.dcm --mask mask.png --run runs/googlenet --at-recall 0.923
     python scripts/classify.py A_1141_1.LEFT_MLO.LJPEG --overlay A_1141_1.LEFT_MLO.OVERLAY --net alexnet \\
@@ -21,10 +22,11 @@ import sys
 from pathlib import Path
 
 from data_prep.core.errors import InputError, run
-from data_prep.core.files import atomic_write
+from data_prep.core.files import atomic_write, make_empty
 from data_prep.sources import csv_boxes, single_film
+from data_prep.synthesis import ddsm_set
 from scripts.evaluation import paper_results, plots, selection, thresholds
-from scripts.evaluation.evaluation_table import SOURCES
+from scripts.evaluation.evaluation_table import films
 from scripts.evaluation.film_classification import (
     classify_masses,
     doubts,
@@ -34,10 +36,17 @@ from scripts.evaluation.film_classification import (
 )
 from scripts.nets import definitions, device
 
+EXAMPLE = Path("data/example")
+
 
 def main() -> None:
     """Choose, read, judge, print, draw."""
     args = parse_args()
+    if args.example:
+        make_empty(EXAMPLE)
+        args.overlay = ddsm_set.draw_example(EXAMPLE)
+        args.film = args.overlay.with_suffix(".LJPEG")
+        print(f"film: {args.film}, synthetic: drawn from random numbers")
     if not (args.run or args.weights):
         args.run = selection.published(args.net)
     trained = selection.choose_net(args)
@@ -65,7 +74,7 @@ def main() -> None:
         print(f"warning: {warning}", file=sys.stderr)
     for mass in judged:
         print(f"{mass.name}: {mass.verdict}")
-    heading = f"{paper_results.TITLES[trained.net]}, trained on {SOURCES[content['source']]}"
+    heading = f"{paper_results.TITLES[trained.net]}, trained on {films(content)}"
     with atomic_write(out) as path:
         plots.classified(heading, image, (film.width, film.height), judged).savefig(path, format="png")
     print(f"picture: {out}")
@@ -74,11 +83,12 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("film", type=Path, help="image, DICOM file or .LJPEG")
+    parser.add_argument("film", nargs="?", type=Path, help="image, DICOM file or .LJPEG")
     mark = parser.add_mutually_exclusive_group(required=True)
     mark.add_argument("--box", type=box, metavar="X,Y,W,H", help="the mass's box in the image's pixels")
     mark.add_argument("--mask", type=Path, help="image of the film's size that is black but for the mass")
     mark.add_argument("--overlay", type=Path, help="a DDSM film's .OVERLAY: every mass in it")
+    mark.add_argument("--example", action="store_true", help="draw a synthetic film with a mass (in data/example)")
     parser.add_argument("--film-size", type=size, metavar="W,H", help="of an image that was squashed: the film's")
     parser.add_argument(
         "--net", choices=definitions.NETS, help="which net the snapshot must hold (default: it says itself)"
@@ -87,7 +97,12 @@ def parse_args() -> argparse.Namespace:
     thresholds.add_arguments(parser)
     parser.add_argument("--data", type=Path, help="database that the net was trained on (default: the run's)")
     parser.add_argument("--out", type=Path, help="PNG file (default: FILM_NET.png in this folder)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.example and args.film:
+        parser.error("--example draws its own film; leave the other out")
+    if not (args.example or args.film):
+        parser.error("give a film and the place of its mass, or --example")
+    return args
 
 
 def box(text: str) -> dict[str, str]:

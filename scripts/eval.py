@@ -33,6 +33,7 @@ def main() -> None:
     summary = summarise(target, rows, threshold)
     write(out, summary, rows)
     print(f"\n{evaluation_table.render(summary)}\n{out}: predictions.csv, metrics.json, metrics.md, figures")
+    print(f"next: python scripts/saliency.py {selection.typed(target)}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from data_prep.core.errors import InputError, run
+from data_prep.core.files import pasted
 from scripts.nets import imagenet_weights
 
 
@@ -37,7 +38,8 @@ def main() -> None:
             proof = imagenet_weights.take(args.file, net, args.out)
         else:
             proof = imagenet_weights.fetch(net, args.out, args.base.rstrip("/"))
-        print(f"{args.out / f'bvlc_{net}.caffemodel'}: {proof}")
+        weights = args.out / f"bvlc_{net}.caffemodel"
+        print(f"{weights}: {proof}; next: python scripts/train.py --net {net} --weights {pasted(weights)}")
 
 
 if __name__ == "__main__":

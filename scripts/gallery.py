@@ -9,8 +9,10 @@ the tiles' order (from left to right, and down): mass_id, patient, pathology, la
 """
 
 import sys
+from pathlib import Path
 
 from data_prep.core.errors import run
+from data_prep.core.files import pasted
 from scripts.evaluation import selection
 from scripts.nets import device
 from scripts.reporting.gallery import FILES, sheet, tiles, write
@@ -25,6 +27,9 @@ def main() -> None:
     rows, crops, maps = zip(*tiles(target), strict=True)
     write(out, list(rows), {"crops": sheet(crops), "maps": sheet(maps)})
     print(f"{out}: {', '.join(FILES)}")
+    if target.run:
+        run_folder = target.weights.parent
+        print(f"next: python scripts/report.py {pasted(run_folder)} --out {pasted('results' / Path(run_folder.name))}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from data_prep.core.locks import locked
 from data_prep.core.provenance import command
 from scripts.evaluation import run_files
 from scripts.nets import definitions, device
+from scripts.reporting import live_page
 from scripts.training import distillation, distillation_set, loop, run_folder, snapshots
 from scripts.training.run_folder import describe
 from scripts.training.settings import EVALUATIONS, Settings, val_batch_of
@@ -68,7 +69,9 @@ def main() -> None:
         else:
             run_folder.create(folder, settings, provenance, *own)
         if done < settings.iterations:
-            loop.train(loop.Training(folder, settings, provenance, command(), done, progress))
+            loop.train(loop.Training(folder, settings, provenance, command(), done, progress, live_page.write_own))
+        else:
+            snapshots.remove_older(folder, done)  # killed before the last one's save did
         distillation.finish(folder, settings, out)
     print(f"{out}: finished; next: python scripts/train.py --net {args.net} --weights {pasted(out)}")
 

@@ -28,7 +28,9 @@ def main() -> None:
     content = matrix.read_experiments(args.experiments)
     if args.budget not in content["budgets"]:
         raise InputError(f"--budget {args.budget}: {args.experiments} has {', '.join(content['budgets'])}")
-    data, budget = plan.parse_data(args.data or registry.default_source()), content["budgets"][args.budget]
+    about = [item for name in ("name", "credit") if (text := getattr(args, name)) for item in (f"--{name}", text)]
+    data = plan.parse_data(args.data or registry.default_source(), tuple(about))
+    budget = content["budgets"][args.budget]
     experiments = chosen(content, args.table, args.figure)
     steps = plan.make(experiments, data, args.budget, budget, args.gpu, content["tables"]["3"])
     show(steps, data, args)
@@ -52,6 +54,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--table", type=int, choices=(1, 2, 3), action="append", help="only this one (may be repeated)")
     parser.add_argument("--figure", type=int, choices=(1, 2, 3), action="append", help="only this one")
     parser.add_argument("--data", metavar="SOURCE[:ROOT]", help="synthetic, ddsm, cbis or a CSV of boxes")
+    parser.add_argument("--name", help="the set's own name, for the tables and the page")
+    parser.add_argument("--credit", help="whom to thank or cite for the set, for the page")
     parser.add_argument("--budget", default="scaled", help="how long to train: paper, folds, scaled (default) or quick")
     parser.add_argument("--experiments", type=Path, default=matrix.EXPERIMENTS, help="another experiments.toml")
     parser.add_argument("--gpu", metavar="ID", help="GPU to use (default: CPU)")

@@ -46,7 +46,7 @@ def main() -> None:
     corners = saliency_zones.box_corners(found["keys"].tolist(), manifest.read_csv(target.data), target.manifest, size)
     found["boxes"] = np.hstack([corners.min(axis=1), corners.max(axis=1)])
     write(out, target, found, corners)
-    print(f"{out}: saliency.png, saliency.npz")
+    print(f"{out}: saliency.png, saliency.npz; next: python scripts/gallery.py {selection.typed(target)}")
 
 
 def parse_args() -> argparse.Namespace:
@@ -93,7 +93,7 @@ def pick(target: selection.EvaluationTarget, masses: list[str] | None, count: in
 
 def write(out: Path, target: selection.EvaluationTarget, found: dict[str, np.ndarray], corners: np.ndarray) -> None:
     """Write the arrays, then the figure, with the boxes of these corners (n, 4, 2) drawn on it."""
-    heading = evaluation_table.heading(target.net, target.split, target.manifest["source"])
+    heading = evaluation_table.heading(target.net, target.split, target.manifest)
     truths = [CLASSES[label] for label in found["labels"]]
     captions = [
         f"P(malignant) = {malignant:.2f}\nmap: {CLASSES[of_class]} score"

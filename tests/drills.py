@@ -32,11 +32,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.core import provenance
+from data_prep.core.errors import InputError
 from data_prep.core.files import write_text
+from data_prep.database import lmdb_io
 from data_prep.formats import ljpeg
 from tests.helpers import databases, distillation_sets, idc_server, random_nets, readers
 from tests.helpers.cbis_series import FILES, PATIENTS
@@ -261,9 +264,15 @@ def undisturbed(drill: Drill, environment: dict) -> Undisturbed:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """The files in a folder; those that are none, by their names."""
-    paths = {str(path.relative_to(folder)): path for path in folder.rglob("*") if not path.is_dir()}
-    return {name: path.read_bytes() if path.is_file() else b"" for name, path in paths.items()}
+    """What each file in a folder holds: an LMDB its records, for its pages lie in the order in which they came."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.name == "data.mdb":
+            with suppress(InputError):  # of a damaged one
+                found[str(path.relative_to(folder))] = b"".join(chain.from_iterable(lmdb_io.items(path.parent)))
+        elif not path.is_dir():
+            found[str(path.relative_to(folder))] = path.read_bytes() if path.is_file() else b""
+    return found
 
 
 def watch(process: subprocess.Popen, folder: Path, most: float = math.inf) -> int:
@@ -273,7 +282,7 @@ def watch(process: subprocess.Popen, folder: Path, most: float = math.inf) -> in
         if (now := state(folder)) != before:
             changes += before is not None
             before = now
-        time.sleep(0.005)
+        time.sleep(0.01)
     return changes
 
 
@@ -327,8 +336,8 @@ def kill_once(drill: Drill, wanted: Undisturbed, environment: dict, rng: random.
 
 
 def fuzz(folder: Path, minutes: float, report: Report, stop: threading.Event) -> None:
-    """Fuzz the readers, two at a time, each in a process of its own."""
-    with ThreadPoolExecutor(2) as pool:
+    """Fuzz the readers, three at a time, each in a process of its own."""
+    with ThreadPoolExecutor(3) as pool:
         for name in readers.make(folder / "names"):
             pool.submit(fuzz_one, name, folder / "".join(filter(str.isalnum, name)), minutes, report, stop)
 
@@ -338,10 +347,11 @@ def fuzz_one(name: str, folder: Path, minutes: float, report: Report, stop: thre
     if stop.is_set():
         return
     folder.mkdir()
-    command = ["nice", sys.executable, "-Wignore", "-m", "tests.fuzz", name, folder]
+    command = [sys.executable, "-Wignore", "-m", "tests.fuzz", name, folder]
     command.append(f"-max_total_time={60 * minutes:.0f}")
     with (folder / "said").open("w") as said:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": said}
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **streams)
     while process.poll() is None and not stop.wait(0.5):
         pass
     process.kill()

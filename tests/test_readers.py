@@ -9,12 +9,19 @@ from hypothesis import strategies as st
 
 from data_prep.core.errors import InputError
 from data_prep.formats import ljpeg
+from scripts.training import views
 from tests.data_prep.test_arbitrary_bytes import bounded_memory, damaged  # noqa: F401, a fixture
 from tests.helpers import readers
 
 JUNK = [None, True, -1, 0, 10**30, float("nan"), float("inf"), "", "a\nb", [], {}, [[]], {"a": None}, "\udc80"]
 few = settings(derandomize=True, deadline=None, database=None, max_examples=40, suppress_health_check=list(HealthCheck))
 pytestmark = pytest.mark.filterwarnings("ignore")  # of damaged values, by the hundred
+
+
+def test_a_photograph_that_claims_a_billion_pixels_is_an_error(tmp_path):
+    (tmp_path / "huge.png").write_bytes(b"P5 40000 40000 255\n" + bytes(1000))
+    with pytest.raises(InputError, match=r"huge\.png"):
+        views.read_photographs(tmp_path)
 
 
 @st.composite

@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +21,10 @@ from data_prep.synthesis import ddsm_set
 
 @dataclass(frozen=True)
 class Options:
-    """The source and the options of a database; `split` is a CSV to take for a new split, `fold` its test set."""
+    """The source and the options of a database; `split` is a CSV to take for a new split, `fold` its test set.
+
+    `about` may give the set's `name` and `credit`, for those who show what was trained on it.
+    """
 
     source: str
     root: Path
@@ -29,8 +32,10 @@ class Options:
     callback_only: bool
     split: Path | None
     official_split: bool
+    test_share: float
     workers: int
     fold: Fold | None = None
+    about: dict[str, str] = field(default_factory=dict)
 
 
 def read_masses(options: Options, pool: Executor) -> list[Mass]:
@@ -103,7 +108,8 @@ def choose_split(masses: list[Mass], options: Options) -> dict[str, str]:
         return read_split(options.split, masses)
     seed = options.recipe.seed
     test = cbis_ddsm.official_test(masses) if options.official_split else ()
-    return split_patients(masses, seed, fold_patients(masses, seed, options.fold) if options.fold else test)
+    test = fold_patients(masses, seed, options.fold) if options.fold else test
+    return split_patients(masses, seed, test, options.test_share)
 
 
 def _origin(options: Options) -> str:
@@ -119,6 +125,7 @@ def describe(options: Options) -> dict:
     return {
         # made films are never passed off as real ones, however they are named
         "source": "synthetic" if ddsm_set.is_synthetic(options.root) else options.source,
+        **options.about,
         "root": provenance.public(options.root),
         **options.recipe._asdict(),
         "callback_only": options.callback_only,

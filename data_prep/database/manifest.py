@@ -4,8 +4,8 @@ train/ val/ test/    one LMDB each (lmdb_io.py)
 mean.binaryproto     per-pixel mean of the training set as Caffe's BlobProto, 1 x 3 x 227 x 227, 3 equal channels
 split.csv            patient,split
 manifest.csv         one row per lesion that was found: what and where it is, its set, or why it was left out
-manifest.json        source, options, seed, versions, what the 8 bits are, the training set's histogram of grey levels
-                     (grey_levels.py), counts, and a digest of the content
+manifest.json        source, the set's name and credit where given, options, seed, versions, what the 8 bits are, the
+                     training set's histogram of grey levels (grey_levels.py), counts, and a digest of the content
 """
 
 import csv
@@ -72,6 +72,7 @@ def read_json(folder: Path, whole: bool = False) -> dict:
     content = json_files.read_json(path, KEYS | (WHOLE if whole else {}))
     if whole:
         json_files.read_json(path, {"account": {reason: {"lesions": int} for reason in content["account"]}})
+    json_files.read_json(path, {name: str for name in ("name", "credit") if name in content})
     if content["source"] not in SOURCES:
         raise InputError(f"{path}: source is {content['source']!r}, not one of {', '.join(SOURCES)}")
     if content["context"] not in context_crops.CONTEXTS or content["rotations"] * content["crops"] > MOST_CROPS:

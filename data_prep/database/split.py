@@ -42,29 +42,32 @@ def parse_fold(text: str) -> Fold:
     return fold
 
 
-def split_patients(masses: Iterable[Mass], seed: int, test: Collection[str] = ()) -> dict[str, str]:
+def split_patients(
+    masses: Iterable[Mass], seed: int, test: Collection[str] = (), test_share: float = SHARE
+) -> dict[str, str]:
     """Return each patient's set, "train", "val" or "test"; the same masses and seed give the same split.
 
     `test` names the patients of a test set that is given, balanced or not; validation is then chosen from the others.
+    Else test takes `test_share` of the masses.
     Raises InputError when no choice of whole patients was found that balances what is to be chosen exactly.
     """
     patients = _counts_by_patient(masses)
     given = patients.keys() & test
     total = sum(counts.total() for counts in patients.values())
-    quota = round(total * SHARE / 2)
+    quota, test_quota = (round(total * share / 2) for share in (SHARE, test_share))
     rng = random.Random(seed)
-    for _ in range(TRIES if quota else 0):
+    for _ in range(TRIES if quota and test_quota else 0):
         order = sorted(patients.keys() - given)
         rng.shuffle(order)
         val = _fill(order, patients, quota)
-        held_out = given or _fill([name for name in order if name not in val], patients, quota)
+        held_out = given or _fill([name for name in order if name not in val], patients, test_quota)
         train = patients.keys() - val - held_out
         if val and held_out and _both_classes(train, patients):
             sets = dict.fromkeys(train, "train") | dict.fromkeys(val, "val") | dict.fromkeys(held_out, "test")
             return dict(sorted(sets.items()))
     raise InputError(
         f"too few patients to split: {len(patients)} patients with {total} masses do not give a validation and a test "
-        f"set of {max(quota, 1)} malignant and {max(quota, 1)} benign masses each, and both classes to train on; "
+        f"set of {max(quota, 1)} and {max(test_quota, 1)} masses of each class, and both classes to train on; "
         "add cases, or give a split of your own with --split"
     )
 

@@ -1,5 +1,6 @@
 """The synthetic set as DDSM ships its cases: .ics, .OVERLAY and .LJPEG files."""
 
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from data_prep.synthesis import breast_phantom
 from data_prep.synthesis import lesions as lesion_shapes
 from data_prep.synthesis.lesions import Lesion
 
-DEFAULTS = {"patients": 120, "seed": 1, "resolution": 100.0}
+DEFAULTS = {"patients": 120, "seed": 1, "resolution": 100.0, "masses": 1}
+EXAMPLE = 2**31  # a seed beyond those that can be typed
 DRAWING = 1
 """Number of the drawing: raise it when the pictures change, so that a set of the old ones is not taken for the new."""
 RECORD = "synthetic.json"
@@ -59,16 +61,18 @@ def ensure(
     seed: int | None = None,
     resolution: float | None = None,
     workers: int | None = None,
+    masses: int | None = None,
 ) -> bool:
     """Make a synthetic set with these parameters unless `folder` holds it; return whether it had to be made.
 
     A parameter left out is whatever the set there has, or its default when there is none yet. `resolution` is in
-    microns per pixel. InputError when the folder holds something else or a parameter makes no sense.
+    microns per pixel, `masses` is how many a patient nearly always has. InputError when the folder holds something else
+    or a parameter makes no sense.
     """
-    wanted = {"patients": patients, "seed": seed, "resolution": resolution, "drawing": DRAWING}
+    wanted = {"patients": patients, "seed": seed, "resolution": resolution, "masses": masses, "drawing": DRAWING}
     wanted = {name: value for name, value in wanted.items() if value is not None}
     if folder.exists():
-        there = read_record(folder)
+        there = DEFAULTS | read_record(folder)
         if any(there.get(name) != value for name, value in wanted.items()):
             raise InputError(
                 f"{folder}: holds the set {_words(there)}, not {_words(wanted)}; "
@@ -78,11 +82,15 @@ def ensure(
     wanted = DEFAULTS | wanted
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     if not (
-        1 <= wanted["patients"] <= 4999 and wanted["seed"] >= 0 and 40 <= wanted["resolution"] <= 400 and workers > 0
+        1 <= wanted["patients"] <= 4999
+        and wanted["seed"] >= 0
+        and 40 <= wanted["resolution"] <= 400
+        and 1 <= wanted["masses"] <= 4
+        and workers > 0
     ):
         raise InputError(
             f"cannot make a set of {_words(wanted)} with {workers} workers: patients 1 to 4999, seed 0 or more, "
-            f"resolution 40 to 400, workers 1 or more"
+            f"resolution 40 to 400, masses 1 to 4, workers 1 or more"
         )
     _make(folder, wanted, workers)
     return True
@@ -128,7 +136,7 @@ def _make(folder: Path, parameters: dict, workers: int) -> None:
     ljpeg.codec()  # say at once if it is not there
     with atomic_folder(folder) as working, worker_pool(workers) as pool:
         jobs = [
-            pool.submit(write_case, working, index, parameters["seed"], parameters["resolution"])
+            pool.submit(write_case, working, index, *(parameters[name] for name in ("seed", "resolution", "masses")))
             for index in range(parameters["patients"])
         ]
         for job in tqdm(as_completed(jobs), total=len(jobs), desc=folder.name, unit="patient", disable=None):
@@ -137,7 +145,7 @@ def _make(folder: Path, parameters: dict, workers: int) -> None:
         (working / RECORD).write_text(json.dumps(parameters, indent=1) + "\n")
 
 
-def write_case(root: Path, index: int, seed: int, resolution: float) -> None:
+def write_case(root: Path, index: int, seed: int, resolution: float, masses: int = 1) -> None:
     """Draw patient `index` of the set and write the case folder; it depends on these arguments alone.
 
     Pathologies and scanners go round in turn, so that even a small set has every kind.
@@ -147,7 +155,7 @@ def write_case(root: Path, index: int, seed: int, resolution: float) -> None:
     scanner = SCANNERS[index % len(SCANNERS)]
     side = str(rng.choice(["LEFT", "RIGHT"]))
     anatomy = breast_phantom.draw_anatomy(rng)
-    lesions = draw_lesions(malignant=bool(index % 2), rng=rng)
+    lesions = draw_lesions(bool(index % 2), masses, rng)
     name = f"{scanner.letter}-{5001 + index}-1"
     folder = root / "cases" / f"case{index + 1:04d}"
     folder.mkdir(parents=True)
@@ -169,8 +177,20 @@ def write_case(root: Path, index: int, seed: int, resolution: float) -> None:
     _write_ics(folder / f"{name}.ics", scanner, anatomy.density, views, resolution, rng)
 
 
-def draw_lesions(malignant: bool, rng: np.random.Generator) -> list[Lesion]:
-    """A patient's abnormalities: nearly always one mass, sometimes a second, an unproven one, or calcifications."""
+def draw_example(root: Path) -> Path:
+    """Draw the case folder of a patient who is in no set; return the .OVERLAY of a film of it that shows a mass."""
+    for index in itertools.count(1):  # the first is malignant
+        write_case(root, index, EXAMPLE, DEFAULTS["resolution"])
+        for path in sorted(root.rglob("*.OVERLAY")):
+            if "LESION_TYPE MASS" in path.read_text():
+                return path
+
+
+def draw_lesions(malignant: bool, masses: int, rng: np.random.Generator) -> list[Lesion]:
+    """A patient's abnormalities: nearly always one mass, sometimes a second, an unproven one, or calcifications.
+
+    More `masses` than one are benign and malignant in turn, independently drawn: a set of many masses on few films.
+    """
     lesions = [lesion_shapes.draw_mass(rng, malignant)]
     if rng.uniform() < 0.04:
         lesions[0] = lesion_shapes.unproven(lesions[0])
@@ -180,6 +200,7 @@ def draw_lesions(malignant: bool, rng: np.random.Generator) -> list[Lesion]:
         lesions.append(lesion_shapes.draw_calcification(rng))
     if rng.uniform() < 0.03:
         lesions[0] = lesion_shapes.draw_calcification(rng)
+    lesions += [lesion_shapes.draw_mass(rng, malignant != bool(number % 2)) for number in range(1, masses)]
     return lesions
 
 

@@ -8,9 +8,18 @@ Column = dict[str, str]
 """A column of the table: its head under "", then a text for each figure it has."""
 
 
-def heading(net: str, split: str, source: str) -> str:
-    """Return one line for titles, the word "synthetic" in it where that is what the films are."""
-    return f"{paper_results.TITLES[net]}, {split} split, {SOURCES.get(source, source)}"
+def films(content: dict) -> str:
+    """Return what to call the films of a manifest.json or metrics.json: the set's own name, else that of its kind.
+
+    Synthetic films are called so whatever name was given.
+    """
+    source = content["source"]
+    return (content.get("name") if source != "synthetic" else None) or SOURCES.get(source, source)
+
+
+def heading(net: str, split: str, content: dict) -> str:
+    """Return one line for titles, with the films of `content`, as films() has them."""
+    return f"{paper_results.TITLES[net]}, {split} split, {films(content)}"
 
 
 def render(summary: dict) -> str:

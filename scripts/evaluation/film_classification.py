@@ -10,7 +10,7 @@ from data_prep.core.records import CLASSES, Film
 from data_prep.database import context_crops, grey_levels, manifest
 from data_prep.sources import single_film
 from scripts.evaluation import plots, saliency_maps, saliency_zones, selection
-from scripts.evaluation.evaluation_table import SOURCES
+from scripts.evaluation.evaluation_table import SOURCES, films
 from scripts.evaluation.thresholds import DEFAULT, Threshold
 from scripts.nets import inference
 
@@ -22,7 +22,7 @@ def training_of(trained: selection.TrainedNet, data: Path) -> dict:
             f"{data}: no {manifest.JSON} there, which says how the net's crops were cut; give its folder with --data"
         )
     content = manifest.read_json(data)
-    print(f"trained on: {data}, {SOURCES[content['source']]}, {content['context']} context")
+    print(f"trained on: {data}, {films(content)}, {content['context']} context")
     return content
 
 
@@ -33,7 +33,7 @@ def doubts(trained: selection.TrainedNet, data: Path, content: dict, kind: str) 
         found.append(f"{data} is another database than the net was trained on: context and mean may differ")
     alike = ("ddsm", "cbis") if content["source"] == "synthetic" else (content["source"],)
     if kind not in alike:
-        found.append(f"the net learnt from {SOURCES[content['source']]}, this film is prepared as {SOURCES[kind]}")
+        found.append(f"the net learnt from {films(content)}, this film is prepared as {SOURCES[kind]}")
     return found
 
 

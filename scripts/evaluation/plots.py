@@ -91,7 +91,7 @@ def confusion(summary: dict, labels: np.ndarray, probabilities: np.ndarray) -> F
     axes.set_yticks([0, 1], classes, rotation=90, va="center")
     axes.tick_params(length=0)
     axes.set(xlabel=f"called ({Threshold(summary['threshold'])})", ylabel="truth")
-    axes.set_title(evaluation_table.heading(summary["net"], summary["split"], summary["source"]), fontsize=10)
+    axes.set_title(evaluation_table.heading(summary["net"], summary["split"], summary), fontsize=10)
     return figure
 
 
@@ -168,9 +168,7 @@ def _square(summary: dict, xlabel: str, ylabel: str):
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     sample = f"{summary['n']} masses of {summary['patients']} patients"
-    axes.set_title(
-        f"{evaluation_table.heading(summary['net'], summary['split'], summary['source'])}\n{sample}", fontsize=10
-    )
+    axes.set_title(f"{evaluation_table.heading(summary['net'], summary['split'], summary)}\n{sample}", fontsize=10)
     return figure, axes
 
 

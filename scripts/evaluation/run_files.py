@@ -11,6 +11,7 @@ JSON, LOG = "run.json", "log.csv"
 COLUMNS = ("iteration", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
 NEEDED = {"net": str, "data": str, "weights": str | None, "iterations": int, "batch": int}
 OPTIONAL = {"data_digest": str, "seed": int, "iteration": int, "seconds": float, "gpu": str | None, "command": str}
+OPTIONAL |= {"base_lr": float | None}
 EARLIER = {"parts": 1, "augmented": True}  # runs from before batches could be divided or images left unmirrored
 
 

@@ -124,7 +124,7 @@ def figures(means: np.ndarray) -> dict[str, np.ndarray]:
 
 def heading(summary: dict) -> str:
     """Return one line for the title."""
-    return f"Saliency: {evaluation_table.heading(summary['net'], summary['split'], summary['source'])}"
+    return f"Saliency: {evaluation_table.heading(summary['net'], summary['split'], summary)}"
 
 
 def render(summary: dict) -> str:

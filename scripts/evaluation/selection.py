@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError
+from data_prep.core.files import pasted
 from data_prep.core.provenance import public
 from data_prep.database import lmdb_io, manifest
 from data_prep.database.split import SPLITS
@@ -121,6 +122,11 @@ def choose_target(args: argparse.Namespace) -> EvaluationTarget:
     return target
 
 
+def typed(trained: TrainedNet) -> str:
+    """Return the option that names these weights to a next command."""
+    return f"--run {pasted(trained.weights.parent)}" if trained.run else f"--weights {pasted(trained.weights)}"
+
+
 def output_of(trained: TrainedNet, purpose: str, split: str) -> Path:
     """Return the folder beside the weights for results on a split.
 
@@ -187,7 +193,7 @@ def describe(target: EvaluationTarget) -> dict:
         "weights_sha256": caffemodel.sha256_of(target.weights),
         "data": public(target.data),
         "data_digest": target.manifest["digest"],
-        "source": target.manifest["source"],
+        **{name: target.manifest[name] for name in ("source", "name") if name in target.manifest},
         "context": target.manifest["context"],
         "augmented_training": target.augmented_training,
         "split": target.split,

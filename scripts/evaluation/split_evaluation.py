@@ -47,7 +47,7 @@ def write(out: Path, summary: dict, rows: list[dict]) -> None:
     (out / "metrics.json").unlink(missing_ok=True)
     write_csv(out / "predictions.csv", list(rows[0]), rows)
     draw(out, summary, rows)
-    heading = evaluation_table.heading(summary["net"], summary["split"], summary["source"])
+    heading = evaluation_table.heading(summary["net"], summary["split"], summary)
     write_text(out / "metrics.md", f"# {heading}\n\n{evaluation_table.render(summary)}")
     write_json(out / "metrics.json", summary)
 

@@ -23,17 +23,19 @@ def write(out: Path, runs: Runs, tables: list, data: Data, shown: dict[str, list
     firsts = {name: several[0] for name, several in runs.items() if several}  # of several seeds the first
     pictures = [
         figure1(out, data),
-        *figure2(out, data, [firsts[name] for name in shown["2"] if name in firsts]),
+        *figure2(out, [firsts[name] for name in shown["2"] if name in firsts]),
         *(figure3(out, firsts[name]) for name in shown["3"] if name in firsts and not firsts[name].folds),
     ]
     if not firsts:
         print(f"\n{pictures[0][1]}: Fig 1; the tables and other figures need experiments that are trained")
         return
     discussion = out / DISCUSSION
+    films = next(iter(firsts.values())).films
+    named = films if films != evaluation_table.SOURCES[data.source] else f"{films} ({data.name})"
     report_page.write_page(
         out,
         [finished_run.read(run.folder) for run in firsts.values()],
-        title=f"{TITLE}: {evaluation_table.SOURCES[data.source]} ({data.name})",
+        title=f"{TITLE}: {named}",
         tables=tables,
         figures=pictures,
         text=discussion.read_text() if discussion.is_file() else "",
@@ -51,16 +53,15 @@ def figure1(out: Path, data: Data) -> tuple[str, Path]:
     return "Fig 1: benign (left) and malignant (right) masses of the data.", path
 
 
-def figure2(out: Path, data: Data, pair: list[FinishedRun]) -> list[tuple[str, Path]]:
+def figure2(out: Path, pair: list[FinishedRun]) -> list[tuple[str, Path]]:
     """Draw the accuracy curves of the unaugmented and the augmented experiment, if both are there."""
     if len(pair) < 2:
         return []
     path = out / "fig2.png"
     without, augmented = pair
     context = augmented.scores["context"]
-    films = evaluation_table.SOURCES[data.source]
     images = f"{without.images:,} and {augmented.images:,} images"
-    heading = f"{augmented.net_title}, {context} context, start: {augmented.start}; {films}; {images}"
+    heading = f"{augmented.net_title}, {context} context, start: {augmented.start}; {augmented.films}; {images}"
     with atomic_write(path) as working:
         plots.augmentation_curves(heading, without.log, augmented.log).savefig(working)
     return [("Fig 2: accuracy in training, without (left) and with augmentation (right).", path)]

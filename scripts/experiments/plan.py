@@ -36,13 +36,15 @@ WEXPERIMENT, TIMED = 1, 2  # iterations; the first also allocates memory
 class Data:
     """The masses that the experiments are done on: build_lmdb.py's source and root, and a name for folders.
 
-    `fold` is the part of them to test on, in a cross-validation.
+    `fold` is the part of them to test on, in a cross-validation. `about` are build_lmdb.py's options --name and
+    --credit with their texts, where given.
     """
 
     source: str
     root: Path | None
     name: str
     fold: Fold | None = None
+    about: tuple[str, ...] = ()
 
     def folder(self, crops: str) -> Path:
         """Return where the database of these crops is, or will be."""
@@ -73,7 +75,7 @@ class Step:
         return self.folder and self.folder.with_name(f"{self.folder.name}.log")
 
 
-def parse_data(text: str) -> Data:
+def parse_data(text: str, about: tuple[str, ...] = ()) -> Data:
     """Return the data that SOURCE, SOURCE:ROOT or the path of a CSV of boxes stands for; InputError for another."""
     if text.endswith(".csv"):
         text = f"boxes:{text}"
@@ -82,7 +84,7 @@ def parse_data(text: str) -> Data:
         raise InputError(f"--data {text}: give synthetic, ddsm, cbis, one of these with :FOLDER, or a CSV of boxes")
     path = Path(root) if root else None
     name = source if path is None else path.resolve().parent.name if path.suffix == ".csv" else path.resolve().name
-    return Data(source, path, name)
+    return Data(source, path, name, about=about)
 
 
 def runs_folder(data: Data, budget: str) -> Path:
@@ -115,7 +117,7 @@ def databases(data: Data, experiments: list[Experiment]) -> list[Step]:
     needed = [kind for kind in KINDS if kind in crops] or ["large_noaug"]  # Fig 1's
     there = [kind for kind in KINDS if (data.folder(kind) / manifest.JSON).is_file()]
     first = (there or needed)[0]
-    source = ("--source", data.source, *(("--root", data.root) if data.root else ()))
+    source = ("--source", data.source, *(("--root", data.root) if data.root else ()), *data.about)
     steps = []
     for kind in sorted(needed, key=lambda kind: kind != first):
         context, augmentation = kind.split("_")

@@ -81,6 +81,7 @@ def read_results(finished: Runs, matrix: dict, budget: str, source: str) -> Resu
     runs = {
         name: sorted(several, key=lambda run: run.settings["seed"]) for name, several in finished.items() if several
     }
+    films = next((run.films for several in runs.values() for run in several), evaluation_table.SOURCES[source])
     evaluated = {}
     splits = POOLED if "folds" in matrix["budgets"][budget] else WORDS
     for split in splits:
@@ -91,10 +92,10 @@ def read_results(finished: Runs, matrix: dict, budget: str, source: str) -> Resu
             found = comparisons.aligned(reference, own, f"{run.folder}/eval_{split}")
             estimates = metrics.estimates(found.labels, found.probabilities, found.patients)
             evaluated[run.name, split] = EvaluatedRun(found, estimates)
-    return Results(matrix, runs, evaluated, splits, about(matrix["budgets"][budget], budget, source))
+    return Results(matrix, runs, evaluated, splits, about(matrix["budgets"][budget], budget, source, films))
 
 
-def about(budget: dict, name: str, source: str) -> str:
+def about(budget: dict, name: str, source: str, films: str) -> str:
     """Return the line that says on what data, trained for how long."""
     if "images" in budget:
         length = f"{budget['images']:,} images per experiment"
@@ -103,8 +104,7 @@ def about(budget: dict, name: str, source: str) -> str:
         rows = paper_results.TEST.items()
         length = ", ".join(f"{paper_results.TITLES[net]} {row.epochs} epochs" for net, row in rows)
     length += f"; {budget['folds']}-fold cross-validation by patient" if "folds" in budget else ""
-    data = evaluation_table.SOURCES.get(source, source)
-    return f"Data: {data}. Budget: {name} ({length}). {evaluation_table.other_data(source)}"
+    return f"Data: {films}. Budget: {name} ({length}). {evaluation_table.other_data(source)}"
 
 
 def model(experiment: Experiment) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from data_prep.core.errors import InputError
 from data_prep.core.files import pasted
 from data_prep.core.json_files import read_json
-from scripts.evaluation import metrics, paper_results, predictions, run_files
+from data_prep.database import manifest
+from scripts.evaluation import evaluation_table, metrics, paper_results, predictions, run_files
 from scripts.evaluation.predictions import Predictions
 from scripts.reporting import gallery
 
@@ -82,6 +83,11 @@ class FinishedRun:
     @property
     def data(self) -> Path:
         return Path(self.settings["data"])
+
+    @property
+    def films(self) -> str:
+        """The name of the films that the run was trained on."""
+        return evaluation_table.films(manifest.read_json(self.data))
 
     @property
     def start(self) -> str:

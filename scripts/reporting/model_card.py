@@ -52,7 +52,7 @@ def publish(run: FinishedRun, out: Path, about: str) -> None:
             told = {"doubts": [], "weights": f"{run.net}.caffemodel"}  # doubts name patients
             write_json(folder / f"eval_{split}" / "metrics.json", scores[split] | told)
         shown = {"run": run, "about": about, "content": content, "scores": scores, "points": points(found)}
-        shown |= {"source": evaluation_table.SOURCES[content["source"]], "splits": SPLITS, "folder": public(out)}
+        shown |= {"source": evaluation_table.films(content), "splits": SPLITS, "folder": public(out)}
         shown |= {"cell": evaluation_table.interval, "ends": evaluation_table.ends}
         write_text(folder / "README.md", render("model_card.md", **shown))
 

@@ -50,13 +50,15 @@ def write_page(
     figures: Sequence[tuple[str, Path]] = (),
     text: str = "",
     anonymous: bool | None = None,
+    guide: Path | None = None,
 ) -> None:
     """Write report.html, README.md and each run's files to the folder `out`.
 
     `runs` are finished_run.read's, at least one. `tables` have a title, a header, rows of texts (or texts(), which
     returns them) and notes, and perhaps a line `about` their data and the `name` of a CSV file in `out`; `figures` are
     captions and paths of images; `text` is a discussion in Markdown, whose HTML is escaped. With `anonymous` numbers
-    stand in for patients and masses; None: where the films are a user's own.
+    stand in for patients and masses; None: where the films are a user's own. With a picture of a classified mass as
+    `guide`, the page begins with what its readers need to know who have not read the paper.
     """
     if anonymous is None:
         anonymous = any(each.scores["source"] == "boxes" for each in runs)
@@ -65,13 +67,22 @@ def write_page(
         copy_files(each, out / each.name, called)
     page = describe(runs, called) | {
         "title": title,
-        "tables": tables,
+        "tables": [(table, *filled(table)) for table in tables if table.rows],
+        "guide": guide and (embed(guide), os.path.relpath(guide, out)),
         "figures": [(caption, embed(path), os.path.relpath(path, out)) for caption, path in figures],
         "text": text,
         "discussion": markupsafe.Markup(_MARKDOWN(text)),
     }
     for template, name in (("report.md", "README.md"), ("report.html", "report.html")):
         write_text(out / name, render(template, **page))
+
+
+def filled(table) -> tuple[list[str], list[list[str]]]:
+    """Return a table's header and its rows of texts, without the columns that say nothing."""
+    rows = table.texts() if hasattr(table, "texts") else table.rows
+    nothing = {head: {""} | ({"1"} if head == "Seeds" else set()) for head in table.header}
+    kept = [place for place, head in enumerate(table.header) if not {row[place] for row in rows} <= nothing[head]]
+    return [table.header[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 def number_names(found: Sequence[Predictions]) -> dict[str, str]:
@@ -127,10 +138,10 @@ def describe(runs: Sequence[FinishedRun], called: dict[str, str]) -> dict:
         "wilson": {net: paper_results.wilson(row.counts) for net, row in paper_results.TEST.items()},
         "rates": {net: metrics.rates(*row.counts) for net, row in paper_results.TEST.items()},
         "ends": evaluation_table.ends,
+        "films": evaluation_table.films,
         "cell": evaluation_table.interval,
         "square": svg_charts.SQUARE,
         "halves": summary_text.halves,
-        "rows": lambda table: table.texts() if hasattr(table, "texts") else table.rows,
     }
 
 

@@ -13,7 +13,7 @@ def answer(runs: Sequence[FinishedRun]) -> list[str]:
     samples = dict.fromkeys(
         f"{run.scores['masses']} test masses of {run.scores['patients']} patients" for run in leading
     )
-    sources = dict.fromkeys(evaluation_table.SOURCES[run.scores["source"]] for run in leading)
+    sources = dict.fromkeys(run.films for run in leading)
     figures = (
         f"{evaluation_table.interval(*evaluation_table.ends(run.scores, 'accuracy'))} for {run.title}"
         for run in leading
@@ -61,7 +61,10 @@ def caveats(runs: Sequence[FinishedRun]) -> list[str]:
     """Return the reasons not to compare these figures with the paper's; those of some runs only, with their names."""
     found: dict[str, list[str]] = {}
     for run in runs:
-        for caveat in evaluation_table.caveats(run.scores):
+        caveats = evaluation_table.caveats(run.scores)
+        if rate := run.settings.get("base_lr"):
+            caveats.append(f"The learning rate is {rate:g}, which is not the paper's.")
+        for caveat in caveats:
             found.setdefault(caveat, []).append(run.name)
     return [caveat if len(names) == len(runs) else f"{', '.join(names)}: {caveat}" for caveat, names in found.items()]
 

@@ -28,7 +28,8 @@ DIVERGED = 87.3  # Caffe's softmax loss cannot exceed -log(FLT_MIN) = 87.3365: e
 class Training:
     """A run to train to its end, from the snapshot after `done` iterations (0: from the start).
 
-    `progress` is that snapshot's. `provenance` is what run.json says of code and machine, and `resume_command` what a
+    `progress` is that snapshot's. `show`, if given, is called with the folder after each evaluation, to show how the
+    run stands. `provenance` is what run.json says of code and machine, and `resume_command` what a
     user types to go on after a stop.
     """
 
@@ -38,6 +39,7 @@ class Training:
     resume_command: str
     done: int
     progress: Progress
+    show: Callable[[Path], None] | None = None
 
 
 def train(run: Training, join: Callable | None = None) -> None:
@@ -54,6 +56,8 @@ def train(run: Training, join: Callable | None = None) -> None:
     iterations = run.settings.iterations
     if run.done:
         print(f"{run.folder}: going on after iteration {run.done} of {iterations}", flush=True)
+    if run.show:
+        run.show(run.folder)
     step = (join or stepper)(solver, run.settings)
     replay_data(solver, run.settings, run.done, stop)
     iterate(run, solver, step, stop)
@@ -108,9 +112,7 @@ def iterate(run: Training, solver, step: Callable[[], tuple[float, float]], stop
         while solver.iter < settings.iterations and not stop:
             loss, accuracy = step()
             if not loss < DIVERGED:  # so that NaN counts too
-                raise InputError(
-                    f"diverged: loss {loss:g} in iteration {solver.iter}; lower base_lr in its file in solvers/"
-                )
+                raise InputError(f"diverged: loss {loss:g} in iteration {solver.iter}; give a lower --base-lr")
             progress.add(loss, accuracy)
             progress.seconds = time.monotonic() - began
             shown["loss"] = f"{loss:.3f}"
@@ -119,6 +121,8 @@ def iterate(run: Training, solver, step: Callable[[], tuple[float, float]], stop
             if settings.evaluated_at(solver.iter):
                 row = evaluate(solver, settings, progress)
                 run_folder.add_row(run.folder, row)
+                if run.show:
+                    run.show(run.folder)
                 progress.start_row()
                 shown["validation"] = f"{row.get('val_accuracy', row['val_loss']):.3f}"
                 if bar.disable:

@@ -3,6 +3,7 @@
     train_val.prototxt, solver.prototxt    the net's hand-written ones, filled in
     run.json                               the settings, where the run stands, what code and machine made it
     log.csv                                one row per evaluation
+    live.html                              the same as curves, for a browser: it reloads itself while the run goes on
     snapshot_iter_N...                     the newest two snapshots (snapshots.py)
 
 Caffe alone can train from the two prototxt files as well: caffe train -solver runs/NAME/solver.prototxt
@@ -83,6 +84,8 @@ def prototxts(folder: Path, settings: Settings, train_val=None, solver: Path | N
     solver.test_interval = solver.snapshot = settings.evaluate_every or settings.epoch_iterations
     solver.snapshot_prefix = str(folder / "snapshot")
     solver.random_seed = settings.seed
+    if settings.base_lr:
+        solver.base_lr = settings.base_lr
     if settings.parts > 1:
         solver.iter_size = settings.parts
     if settings.weights:

@@ -21,7 +21,8 @@ class Settings:
     `evaluate_every` is None where a run is counted in epochs: it is then evaluated at the end of each. `parts` is how
     many equal parts a batch is computed in: GPUs x passes of each (Caffe's iter_size). `augmented` is what the database
     says of its training set: the paper's augmentation is rotation, cropping and mirroring (section 4.2), so a net that
-    trains on upright crops alone is shown no mirrored ones either.
+    trains on upright crops alone is shown no mirrored ones either. `base_lr` is None where the solver's own rate, the
+    paper's, is kept.
     """
 
     net: str
@@ -39,6 +40,7 @@ class Settings:
     val_batch: int
     parts: int = 1
     augmented: bool = True
+    base_lr: float | None = None
 
     @property
     def epoch_iterations(self) -> int:
@@ -67,6 +69,7 @@ class Options:
     iterations: int | None = None
     batch: int | None = None
     iter_size: int | None = None
+    base_lr: float | None = None
     seed: int | None = None
 
 
@@ -105,6 +108,7 @@ def new_settings(options: Options, gpus: int = 1) -> Settings:
         val_batch=val_batch_of(images["val"]),
         parts=parts_of(batch, gpus, options.iter_size or 1),
         augmented=manifest.is_augmented(content),
+        base_lr=options.base_lr,
     )
 
 
@@ -131,7 +135,7 @@ def check_same(options: Options, folder: Path, settings: Settings, gpus: int = 1
     The parts of a batch stay as they were, since batch norm takes its statistics over one; which GPU computes which
     of them may change.
     """
-    for name in ("net", "data", "weights", "from_scratch", "epochs", "iterations", "batch", "seed"):
+    for name in ("net", "data", "weights", "from_scratch", "epochs", "iterations", "batch", "base_lr", "seed"):
         typed, own = getattr(options, name), getattr(settings, name)
         if typed is not None and (str(typed) if isinstance(typed, Path) else typed) != own:
             option = "--" + name.replace("_", "-")

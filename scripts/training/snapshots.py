@@ -138,7 +138,12 @@ def save(solver, folder: Path, progress: Progress) -> None:
     hide_folders(file_of(folder, solver.iter, ".caffemodel"), folder)
     sums = [sha256_of(file_of(folder, solver.iter, ending)) for ending in (".caffemodel", ".solverstate")]
     write_json(extra, asdict(progress) | dict(zip((SHA256, STATE_SHA256), sums, strict=True)))
-    for old in [number for number in iterations(folder) if number < solver.iter][1:]:
+    remove_older(folder, solver.iter)
+
+
+def remove_older(folder: Path, iteration: int) -> None:
+    """Remove the snapshots before this one but the last of them."""
+    for old in [number for number in iterations(folder) if number < iteration][1:]:
         remove(folder, old)
 
 

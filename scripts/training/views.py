@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.core.errors import InputError
-from data_prep.core.memory_limit import limited
+from data_prep.core.memory_limit import blaming, limited
 
 SMALLEST = 0.06  # of a photograph's largest square, by area
 BLENDED, PATCHED = 0.25, 0.2  # shares of the views
@@ -32,7 +32,7 @@ def read_photographs(folder: Path) -> list[np.ndarray]:
         raise InputError(f"{folder}: holds no photographs ({', '.join(ENDINGS)}); give --images another folder")
     photographs = []
     for path in tqdm(paths, desc="photographs", unit="file", disable=None):
-        with limited():
+        with limited(), blaming(path):
             photograph = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if photograph is None:
             raise InputError(f"{path}: cannot be read as an image; remove it from the folder")

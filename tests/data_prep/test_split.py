@@ -39,6 +39,12 @@ def test_validation_and_test_hold_a_tenth_each_exactly_balanced(masses, seed):
     assert set(split) == {mass.patient for mass in masses}
 
 
+def test_a_larger_test_set_is_balanced_too_and_leaves_validation_a_tenth(masses):
+    table = counts(masses, split_patients(masses, 1, test_share=0.25))
+    val, test = (round(len(masses) * share / 2) for share in (0.1, 0.25))
+    assert table["val"] == {0: val, 1: val} and table["test"] == {0: test, 1: test}
+
+
 def test_same_seed_gives_the_same_split_whatever_the_order(masses):
     assert split_patients(masses, 3) == split_patients(masses[::-1], 3)
     assert split_patients(masses, 3) != split_patients(masses, 4)

@@ -1,5 +1,6 @@
 """The synthetic set: genuine case folders to the DDSM reader, plausible films, two classes that differ and overlap."""
 
+import itertools
 import json
 import os
 import shutil
@@ -154,6 +155,31 @@ def test_a_set_that_is_there_is_kept_and_another_refused(films, tmp_path):
             ddsm_set.ensure(films, **wrong)
 
 
+def test_a_set_from_before_masses_could_be_chosen_has_one_a_patient(films, tmp_path):
+    record = json.loads((films / ddsm_set.RECORD).read_text())
+    del record["masses"]
+    (tmp_path / ddsm_set.RECORD).write_text(json.dumps(record))
+    assert not ddsm_set.ensure(tmp_path, masses=1)
+    with pytest.raises(InputError, match="holds the set"):
+        ddsm_set.ensure(tmp_path, masses=2)
+
+
+def test_more_masses_of_a_patient_are_of_both_classes_and_apart(tmp_path):
+    ddsm_set.ensure(tmp_path / "films", 4, 1, 400, masses=3)
+    by_film = {}
+    for mass in ddsm.masses(tmp_path / "films"):
+        if not mass.reason:
+            by_film.setdefault(mass.film, []).append(mass)
+    assert max(map(len, by_film.values())) >= 3
+    for masses in by_film.values():
+        centres = np.array([mass.box.centre for mass in masses])
+        sides = [max(mass.box.width, mass.box.height) for mass in masses]
+        for one, other in itertools.combinations(range(len(masses)), 2):
+            assert np.hypot(*(centres[one] - centres[other])) > min(sides[one], sides[other]) / 2
+    everything = [mass.label for masses in by_film.values() for mass in masses]
+    assert 0.25 < np.mean(everything) < 0.75
+
+
 def test_a_set_of_an_older_drawing_is_refused(films, tmp_path):
     record = json.loads((films / ddsm_set.RECORD).read_text())
     (tmp_path / ddsm_set.RECORD).write_text(json.dumps(record | {"drawing": ddsm_set.DRAWING - 1}))
@@ -170,7 +196,16 @@ def test_a_folder_that_is_not_a_whole_set_is_refused(tmp_path, record):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"patients": 0}, {"seed": -1}, {"resolution": 5}, {"resolution": float("nan")}, {"workers": 0}]
+    "wrong",
+    [
+        {"patients": 0},
+        {"seed": -1},
+        {"resolution": 5},
+        {"resolution": float("nan")},
+        {"masses": 0},
+        {"masses": 5},
+        {"workers": 0},
+    ],
 )
 def test_senseless_parameters_are_refused(tmp_path, wrong):
     with pytest.raises(InputError):

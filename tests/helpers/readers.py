@@ -240,7 +240,7 @@ def database(folder: Path) -> dict[str, Reader]:
         "views.json": Reader(
             lambda path: distillation_set.read_content(path.parent),
             distillation_set.JSON,
-            [json.dumps({"counts": {"train": 66, "val": 4}, "seed": 1, "digest": "0a"}).encode()],
+            [json.dumps({"side": 96, "counts": {"train": 66, "val": 4}, "seed": 1, "digest": "0a"}).encode()],
         ),
     }
 

@@ -272,7 +272,7 @@ def test_a_patch_is_credited_with_its_kinds_of_layer_alone():
 def test_the_patches_that_speed_up_layers_are_those_that_there_are():
     files = {path.stem for path in (definitions.ROOT / "scripts/install/patches/speed").iterdir()}
     elsewhere = {"0101-build-onednn-and-openmp", "0107-solver-updates-fused", "0108-threads-in-containers"}
-    elsewhere |= {"0110-waiting-threads-sleep", "0111-memory-shared"}
+    elsewhere |= {"0110-waiting-threads-sleep", "0111-memory-shared", "0112-normalization-as-one"}
     assert files == {*charts.PATCHES, *elsewhere}
 
 

@@ -203,6 +203,16 @@ def test_film_of_another_kind_or_another_database_is_warned_of(own, case_folders
     assert "is another database than the net was trained on" in warnings[1]
 
 
+def test_the_example_draws_its_film_and_classifies_its_mass(case_folders, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # a second time in the place of the first
+        found = judged(monkeypatch, tmp_path, "--example", "--run", case_folders)
+    assert len(found) == 1
+    shown = capsys.readouterr().out.splitlines()
+    film = Path(next(line for line in shown if line.startswith("film: ")).split()[1].rstrip(","))
+    assert film.is_file() and film.with_suffix(".OVERLAY").is_file() and film.is_relative_to("data/example")
+
+
 def test_two_small_files_of_the_database_suffice(own, monkeypatch, tmp_path):
     row = predictions(own)[0]
     weights = shutil.copy(own / "snapshot_iter_1.caffemodel", tmp_path)

@@ -36,7 +36,7 @@ def test_the_demo_says_last_where_its_page_is(demo):
 def test_the_page_holds_its_pictures_and_needs_nothing_else(demo):
     page = (demo[0] / "results" / "report.html").read_text()
     sources = re.findall(r'<img src="([^"]{0,40})', page)
-    assert len(sources) == 1 + len(NETS)  # examples, and of each net its saliency figure
+    assert len(sources) == 2 + len(NETS)  # the guide's, examples, and of each net its saliency figure
     sheets = re.findall(r"background-image: url\((.{0,40})", page)
     assert len(sheets) == 1 + len(NETS)  # the masses, which the nets share, and of each net its maps
     assert all(source.startswith("data:image/webp;base64,UklGR") for source in sources + sheets)

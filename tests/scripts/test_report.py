@@ -1,6 +1,7 @@
 """The page (scripts/report.py): what it says is what the runs' files hold, and it needs nothing but itself."""
 
 import csv
+import json
 import re
 import shutil
 import sys
@@ -56,6 +57,36 @@ def test_the_command_writes_a_page_that_asks_for_nothing(there, monkeypatch, cap
     assert "http" not in text and "<link" not in text and "@import" not in text
     for name in ("run.json", "log.csv", "metrics.json", "predictions.csv", "roc.png", "saliency.png", "curves.png"):
         assert (there / "results" / "one" / name).is_file()
+
+
+def test_columns_that_say_nothing_and_tables_without_rows_are_left_out(two, tmp_path):
+    table = SimpleNamespace(title="Of this", header=("Model", "Seeds", "Spread", "AUC"), notes=())
+    table.rows = [("one", "1", "", "0.7"), ("two", "1", "", "")]
+    empty = SimpleNamespace(title="Of nothing", header=("Model",), notes=(), rows=[])
+    report_page.write_page(tmp_path, two, "Title", [table, empty])
+    page, readme = page_of(tmp_path), (tmp_path / "README.md").read_text()
+    assert "| Model | AUC |" in readme and "| one | 0.7 |" in readme and "Spread" not in readme
+    assert "Of this" in page and ">Seeds<" not in page and "Of nothing" not in page + readme
+
+
+def test_a_page_with_a_guide_says_first_what_is_told_apart(two, tmp_path):
+    picture = two[0].folder / "saliency_val" / "saliency.png"
+    report_page.write_page(tmp_path, two, "Title", guide=picture)
+    page = page_of(tmp_path)
+    assert page.index('id="guide"') < page.index('id="results"')
+    report_page.write_page(tmp_path, two, "Title")
+    assert 'id="guide"' not in page_of(tmp_path)
+
+
+def test_a_sets_own_name_and_credit_stand_in_the_page(there, tmp_path):
+    shutil.copytree(there, tmp_path / "copy", symlinks=True)
+    path = tmp_path / "copy" / "data" / "lmdb" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"name": "Our Set", "credit": "Ours, 2026"}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path / "copy")
+        report_page.write_page(tmp_path, [finished_run.read(Path("runs") / "one")], "Title")
+    for text in (page_of(tmp_path), (tmp_path / "README.md").read_text()):
+        assert "Here, on Our Set, 24 test masses" in text and "Ours, 2026" in text
 
 
 def test_every_link_of_the_readme_is_there(two, tmp_path):

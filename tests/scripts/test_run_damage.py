@@ -122,6 +122,13 @@ def test_a_run_without_a_whole_snapshot_is_never_begun_anew_in_silence(root, fai
     assert files(FOLDER) == there
 
 
+def test_snapshots_that_a_kill_left_beside_the_last_two_are_removed(root):
+    for ending in snapshots.ENDINGS:
+        shutil.copy(snapshots.file_of(FOLDER, 2, ending), snapshots.file_of(FOLDER, 1, ending))
+    snapshots.remove_older(FOLDER, 3)
+    assert snapshots.iterations(FOLDER) == [3, 2]
+
+
 def test_whole_weights_are_kept_where_an_older_snapshot_is_gone_on_from(root):
     snapshots.file_of(FOLDER, 3, ".solverstate").unlink()
     snapshots.file_of(FOLDER, 5, ".caffemodel").write_bytes(b"cut short")

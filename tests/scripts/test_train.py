@@ -1,6 +1,7 @@
 """Training as a user types it: runs, logs, stops, resumes, errors. Small nets' worth of real Caffe."""
 
 import csv
+import importlib.util
 import json
 import math
 import os
@@ -14,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_prep.core.errors import InputError
 from data_prep.core.locks import locked
 from data_prep.database import lmdb_io, manifest
 from scripts.evaluation import run_files
 from scripts.nets import caffemodel, definitions, inference
 from scripts.nets.solver import from_memory, make_solver
+from scripts.reporting import live_page
 from scripts.training import run_folder, snapshots
 from scripts.training.settings import Settings
 from tests.helpers import databases, no_locks
@@ -67,6 +70,8 @@ def train(root, *options, saving=False):
 def train_until(root, rows, *options, sent=signal.SIGINT, saving=False):
     """Start the script, and send it a signal as soon as it has printed this many evaluations."""
     process = start(root, *options, saving=saving)
+    first = process.stdout.readline()
+    assert "live.html" in first or "going on" in first, process.stderr.read()
     for _ in range(rows):
         assert process.stdout.readline().startswith("iteration"), process.stderr.read()
     process.send_signal(sent)
@@ -181,7 +186,7 @@ def test_run_json_says_what_the_run_was(run, database):
 @pytest.mark.slow
 def test_finished_run_keeps_only_what_is_described(run):
     folder, _ = run
-    names = {"train_val.prototxt", "solver.prototxt", "run.json", "log.csv"}
+    names = {"train_val.prototxt", "solver.prototxt", "run.json", "log.csv", "live.html"}
     assert {path.name for path in folder.iterdir()} == names | {f"snapshot_iter_5{e}" for e in snapshots.ENDINGS}
 
 
@@ -516,3 +521,27 @@ def test_a_solver_that_shares_memory_computes_the_same_to_the_bit(net):
         held.append(sum({diff.ctypes.data: diff.nbytes for diff in sorted(diffs, key=np.size)}.values()))
     assert all(np.array_equal(*pair) for pair in zip(*ends, strict=True))
     assert held[1] < 0.75 * held[0]
+
+
+def test_the_live_page_shows_where_a_run_stands_and_reloads_until_its_end(root):
+    assert not train(root, "--net", "baseline", "--batch", "2", "--iterations", "4", "--out", "runs/one")[0]
+    page = (root / "runs" / "one" / "live.html").read_text()
+    assert "iteration 4 of 4" in page and "images/s" in page and page.count("<svg") == 2
+    assert "http-equiv" not in page and "python scripts/eval.py --run" in page
+    log = root / "runs" / "one" / "log.csv"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:3]))
+    live_page.write(root / "runs" / "live.html", live_page.runs_below(root / "runs"))
+    page = (root / "runs" / "live.html").read_text()
+    assert "iteration 2 of 4" in page and '<meta http-equiv="refresh"' in page and " left" in page
+
+
+def test_a_live_page_without_runs_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no training has begun there"):
+        live_page.runs_below(tmp_path)
+
+
+def test_tensorboard_without_its_package_is_one_clear_line(root):
+    if importlib.util.find_spec("tensorboardX"):
+        pytest.skip("tensorboardX is installed")
+    assert "pip install tensorboardX" in fails(root, "--net", "baseline", "--tensorboard")
+    assert not (root / "runs").exists()
