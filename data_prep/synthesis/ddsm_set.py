@@ -1,6 +1,5 @@
 """The synthetic set as DDSM ships its cases: .ics, .OVERLAY and .LJPEG files."""
 
-import itertools
 import json
 import os
 from collections.abc import Callable
@@ -179,11 +178,12 @@ def write_case(root: Path, index: int, seed: int, resolution: float, masses: int
 
 def draw_example(root: Path) -> Path:
     """Draw the case folder of a patient who is in no set; return the .OVERLAY of a film of it that shows a mass."""
-    for index in itertools.count(1):  # the first is malignant
+    index, found = 0, []
+    while not found:
+        index += 1  # the first is malignant
         write_case(root, index, EXAMPLE, DEFAULTS["resolution"])
-        for path in sorted(root.rglob("*.OVERLAY")):
-            if "LESION_TYPE MASS" in path.read_text():
-                return path
+        found = [path for path in sorted(root.rglob("*.OVERLAY")) if "LESION_TYPE MASS" in path.read_text()]
+    return found[0]
 
 
 def draw_lesions(malignant: bool, masses: int, rng: np.random.Generator) -> list[Lesion]:

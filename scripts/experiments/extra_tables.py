@@ -117,8 +117,8 @@ def operating(results: Results) -> Table:
         "The threshold is the highest whose recall is at least the wanted one: the lowest and the highest recall of "
         "the radiologists whom the paper cites. All figures are the test set's.",
         "From validation: as in use. Recall may miss the wanted one; the intervals are those of this threshold.",
-        f"From {results.splits['test']}: optimistic, as it is chosen on the masses judged by it. "
-        "Each draw of patients chooses its own.",
+        f"From {results.splits['test']}: optimistic, as it is chosen on the masses judged by it. Each draw of patients "
+        "chooses its own.",
         f"The paper: GoogLeNet's recall {best.recall} at precision {best.precision}, at its own threshold.",
         f"{INTERVALS}.",
         FIRST_SEED,

@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_score, recall_score, roc_auc_score
 
 from data_prep.core.errors import InputError, run
+from data_prep.database import manifest
 from scripts import eval as evaluation
 from scripts.evaluation import evaluation_table, metrics, paper_results, plots, predictions
 from scripts.evaluation.comparisons import Difference
@@ -24,6 +25,7 @@ from tests.helpers import databases, random_nets
 
 EXPERIMENTS = read_experiments()
 NAMES = ("table1", "table2", "table3", "extra", "per_patient", "callback", "operating", "seeds", "claims")
+MANIFEST = {"source": "cbis", "digest": "d", "context": "large", "rotations": 5, "crops": 5, "seed": 1}
 PATIENTS = 25  # of two masses each, in a split
 LOG = [{name: (i + 1) / 10 + place / 100 for place, name in enumerate(COLUMNS)} for i in range(3)]
 
@@ -48,7 +50,7 @@ def finished(folder: Path, arm: str, seed: int = 1, skill: float = 1.0, shuffled
             writer.writerows(rng.permutation(rows) if shuffled else rows)
     settings = {
         "net": EXPERIMENTS["arms"][arm].net,
-        "data": "data/lmdb",
+        "data": str(folder / "lmdb"),
         "seed": seed,
         "iterations": 313,
         "batch": 64,
@@ -56,6 +58,8 @@ def finished(folder: Path, arm: str, seed: int = 1, skill: float = 1.0, shuffled
         "weights": None if arm == "baseline" else "x/bvlc",
     }
     (found.folder / "run.json").write_text(json.dumps(settings))
+    (folder / "lmdb").mkdir(exist_ok=True)
+    manifest.write_json(folder / "lmdb", MANIFEST)
     return found
 
 
