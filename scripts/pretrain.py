@@ -4,7 +4,7 @@ r"""Distil a net's convolutions from a trained one: a start that stands in for I
     python scripts/pretrain.py --net alexnet --images photographs/      # weights/distilled_alexnet.caffemodel
     python scripts/pretrain.py --net googlenet                          # from the same views
     python scripts/pretrain.py --net googlenet --images photographs/ --side 224 --data data/large_views --epochs 1 \
-        --weights weights/distilled_googlenet.run/snapshot_iter_2500.caffemodel --out weights/large_googlenet.caffemodel
+        --weights weights/distilled_googlenet.run/snapshot_iter_5000.caffemodel --out weights/large_googlenet.caffemodel
     python scripts/train.py --net alexnet --weights weights/distilled_alexnet.caffemodel
 
 Any folder of some hundred photographs will do. Random grey views of them (scripts/training/views.py) are shown to a
@@ -36,7 +36,8 @@ from scripts.training import distillation, distillation_set, loop, run_folder, s
 from scripts.training.run_folder import describe
 from scripts.training.settings import EVALUATIONS, Settings, val_batch_of
 
-EPOCHS = {"alexnet": 4, "googlenet": 2}
+NETS = ("alexnet", "googlenet")
+EPOCHS = 4
 BATCH = 16
 SOLVER = definitions.ROOT / "solvers" / "distillation.prototxt"
 
@@ -78,7 +79,7 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--net", choices=EPOCHS, required=True)
+    parser.add_argument("--net", choices=NETS, required=True)
     parser.add_argument("--images", type=Path, help="folder of photographs to make the views from (default: --data's)")
     parser.add_argument(
         "--data", type=Path, default=distillation_set.DEFAULT, help=f"views (default: {distillation_set.DEFAULT})"
@@ -96,9 +97,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=positive, default=len(os.sched_getaffinity(0)), help="processes (default: cores)"
     )
-    parser.add_argument(
-        "--epochs", type=positive, help=f"default: {EPOCHS['alexnet']} (alexnet), {EPOCHS['googlenet']}"
-    )
+    parser.add_argument("--epochs", type=positive, default=EPOCHS, help=f"default: {EPOCHS}")
     parser.add_argument("--weights", type=Path, help="snapshot of an earlier distillation to go on from")
     parser.add_argument("--seed", type=natural, default=1, help="of views and training (default: 1)")
     parser.add_argument("--gpu", metavar="ID", help="GPU to use (default: CPU)")
@@ -110,8 +109,7 @@ def new_settings(args: argparse.Namespace) -> Settings:
     """Return the training's settings; its validation views are of photographs that the net is not shown."""
     content = distillation_set.read_content(args.data)
     images = content["counts"]
-    epochs = args.epochs or EPOCHS[args.net]
-    iterations = math.ceil(epochs * images["train"] / BATCH)
+    iterations = math.ceil(args.epochs * images["train"] / BATCH)
     return Settings(
         net=args.net,
         data=str(args.data),
@@ -120,7 +118,7 @@ def new_settings(args: argparse.Namespace) -> Settings:
         from_scratch=True,
         seed=args.seed,
         batch=BATCH,
-        epochs=epochs,
+        epochs=args.epochs,
         iterations=iterations,
         evaluate_every=math.ceil(iterations / EVALUATIONS),
         train_images=images["train"],
