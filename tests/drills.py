@@ -1,6 +1,6 @@
 """Drills: commands are killed, and readers fuzzed, for as long as one likes; not part of the suite.
 
-    pip install -r requirements-drills.txt             # Atheris, the fuzzer; for Python 3.11 to 3.13
+    pip install -r requirements-drills.txt             # Atheris, the fuzzer; it has wheels for some Pythons
     python -m tests.drills                             # make drills: 100 kills or more, each reader for two minutes
     python -m tests.drills --kills 500 --minutes 10    # make drills KILLS=500 MINUTES=10
 

@@ -21,13 +21,16 @@ def limited() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     with open("/proc/self/statm") as file:
         _own = int(file.read().split()[0]) * resource.getpagesize() + ROOM
-    granted = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_AS, (min([_own, *granted]), hard))
+    resource.setrlimit(resource.RLIMIT_AS, (_smallest(_own, soft, hard), hard))
     try:
         yield
     finally:
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]  # others may have lowered it meanwhile
-        resource.setrlimit(resource.RLIMIT_AS, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+        resource.setrlimit(resource.RLIMIT_AS, (_smallest(soft, hard), hard))
+
+
+def _smallest(*limits: int) -> int:
+    return min((limit for limit in limits if limit != resource.RLIM_INFINITY), default=resource.RLIM_INFINITY)
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def test_log_has_a_row_an_epoch_and_the_output_repeats_it(run):
     rows = log(folder)
     assert tuple(rows[0]) == run_files.COLUMNS
     assert [(row["iteration"], row["epoch"]) for row in rows] == [("3", "1.2"), ("5", "2.0")]  # of 2.5 iterations
-    assert [line.split(",")[0] for line in out.splitlines()[:-1]] == ["iteration 3", "iteration 5"]
+    assert [line.split(",")[0] for line in out.splitlines()[1:-1]] == ["iteration 3", "iteration 5"]
     assert 0 < float(rows[0]["seconds"]) <= float(rows[1]["seconds"])
 
 
@@ -239,7 +239,7 @@ def test_stopped_and_resumed_run_equals_one_that_never_stopped(net, images, earl
     assert earliest <= stopped_after < last
     status, out, err = train(root, *command)
     assert status == 0, err
-    assert out.splitlines()[0] == f"runs/stopped: going on after iteration {stopped_after} of {last}"
+    assert out.splitlines()[1] == f"runs/stopped: going on after iteration {stopped_after} of {last}"
     assert weights_after(whole, last) == weights_after(stopped, last)
     assert without_seconds(whole) == without_seconds(stopped)
     assert len(log(whole)) == 3
@@ -278,7 +278,7 @@ def test_killed_run_goes_on_from_its_last_whole_snapshot(root):
         file.write("4,0.8,0.")
     status, out, err = train(root, *options[:2], "--out", "runs/killed", "--resume")
     assert status == 0, err
-    assert out.splitlines()[0] == "runs/killed: going on after iteration 3 of 5"
+    assert out.splitlines()[1] == "runs/killed: going on after iteration 3 of 5"
     assert weights_after(whole, 5) == weights_after(killed, 5)
     assert without_seconds(whole) == without_seconds(killed)
 
