@@ -79,7 +79,9 @@ def test_each_number_of_the_summary_is_the_runs_own(demo, net):
 
 def test_a_run_that_was_not_evaluated_is_refused_with_the_command_to_type(tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text('{"net": "baseline", "data": "data/lmdb", "weights": null}')
+    (tmp_path / "run" / "run.json").write_text(
+        '{"net": "baseline", "data": "data/lmdb", "weights": null, "iterations": 1, "batch": 1}'
+    )
     (tmp_path / "run" / "log.csv").write_text("")
     command = [sys.executable, "scripts/report.py", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
