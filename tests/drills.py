@@ -325,7 +325,7 @@ def kill_once(drill: Drill, wanted: Undisturbed, environment: dict, rng: random.
     made = content(drill.folder)
     litter = sorted(made.keys() - wanted.names)
     losses = sorted(name for name, held in wanted.same.items() if made.get(name) != held)
-    said = drill.folder.with_suffix(".said").read_text()
+    said = drill.folder.with_suffix(".said").read_text().replace(f"{drill.folder}/", "")  # no path of this machine
     found += ["litter"] * bool(litter) + ["losses"] * bool(losses) + ["tracebacks"] * ("Traceback" in said)
     if len(found) > 1:
         notes.append(f"- {drill.folder.name}: {', '.join(found[1:])}: {[*litter, *losses][:3]}; {said[-300:]!r}")

@@ -31,18 +31,19 @@ def read_json(path: Path, keys: Mapping[str, object] = MappingProxyType({})) -> 
         raise InputError(f"{path}: damaged: no JSON ({error or type(error).__name__})") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: damaged: no JSON object")
-    _check_keys(path, content, keys)
+    check_keys(path, content, keys)
     return content
 
 
-def _check_keys(path: Path, content: dict, keys: Mapping[str, object]) -> None:
+def check_keys(path: Path, content: dict, keys: Mapping[str, object]) -> None:
+    """Raise InputError unless a JSON object that was read from `path` has these keys, as read_json() says."""
     for key, kind in keys.items():
         if key not in content:
             raise InputError(f"{path}: damaged, or of another version: no {key} in it")
         if not _is_of(content[key], dict if isinstance(kind, Mapping) else kind):
             raise InputError(f"{path}: damaged: {key} is {json.dumps(content[key])[:40]}")
         if isinstance(kind, Mapping):
-            _check_keys(path, content[key], kind)
+            check_keys(path, content[key], kind)
 
 
 def parse_record(kind: type[Record], content: dict, path: Path) -> Record:

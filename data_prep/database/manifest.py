@@ -71,8 +71,8 @@ def read_json(folder: Path, whole: bool = False) -> dict:
         raise InputError(f"{folder}: no {JSON}, so no finished database; build it with data_prep/build_lmdb.py")
     content = json_files.read_json(path, KEYS | (WHOLE if whole else {}))
     if whole:
-        json_files.read_json(path, {"account": {reason: {"lesions": int} for reason in content["account"]}})
-    json_files.read_json(path, {name: str for name in ("name", "credit") if name in content})
+        json_files.check_keys(path, content, {"account": {reason: {"lesions": int} for reason in content["account"]}})
+    json_files.check_keys(path, content, {name: str for name in ("name", "credit") if name in content})
     if content["source"] not in SOURCES:
         raise InputError(f"{path}: source is {content['source']!r}, not one of {', '.join(SOURCES)}")
     if content["context"] not in context_crops.CONTEXTS or content["rotations"] * content["crops"] > MOST_CROPS:

@@ -29,7 +29,7 @@ from scripts.reporting.finished_run import FinishedRun
 KINDS = ("large_aug", "large_noaug", "small_noaug")
 WEIGHTS = Path("weights")
 SHARES = "saliency_share_{}/saliency_share.json"
-WEXPERIMENT, TIMED = 1, 2  # iterations; the first also allocates memory
+WARM_UP, TIMED = 1, 2  # iterations; the first also allocates memory
 
 
 @dataclass(frozen=True)
@@ -248,5 +248,5 @@ def seconds_per_image(net: str, batch: int, gpu: str | None) -> float:
 def _time(net: str, batch: int, gpu: str | None) -> float:
     device.set_mode(gpu)
     solver = make_solver(net, from_memory(net, batch))
-    seconds = [timed_step(solver, number)[0] for number in range(WEXPERIMENT + TIMED)]
-    return statistics.median(seconds[WEXPERIMENT:]) / batch
+    seconds = [timed_step(solver, number)[0] for number in range(WARM_UP + TIMED)]
+    return statistics.median(seconds[WARM_UP:]) / batch

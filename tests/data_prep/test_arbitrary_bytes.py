@@ -22,6 +22,7 @@ from data_prep.core.records import Mass
 from data_prep.formats import dicom, ljpeg
 from data_prep.sources import csv_boxes, ddsm
 from tests.helpers.dicoms import save
+from tests.helpers.readers import ENCODERS
 from tests.helpers.synthetic_cbis import dataset
 
 MEMORY = 600 << 20  # bytes that a reader may take for a small file, whatever that claims
@@ -309,15 +310,6 @@ def test_a_sound_dicom_file_is_read_exactly(folder, picture, kind, rle):
     bright = pixels if kind == "MONOCHROME2" else 2**bits - 1 - pixels
     assert np.array_equal(dicom.stored(path), bright)
     assert dicom.frame_size(dicom.header(path), path) == (rows, columns)
-
-
-ENCODERS = {
-    uid.ExplicitVRLittleEndian: None,
-    uid.RLELossless: None,
-    uid.JPEGLosslessSV1: imagecodecs.ljpeg_encode,
-    uid.JPEGLSLossless: imagecodecs.jpegls_encode,
-    uid.JPEG2000Lossless: lambda pixels: imagecodecs.jpeg2k_encode(pixels, level=0, reversible=True),
-}
 
 
 @pytest.fixture(scope="module", params=ENCODERS, ids=lambda syntax: syntax.keyword)
